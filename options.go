@@ -1,0 +1,138 @@
+package mosaik
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mosaik-go/mosaik/discovery"
+	"github.com/mosaik-go/mosaik/groups/logstore"
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/node"
+)
+
+// Option changes how [New] opens a node.
+type Option func(*node.Config) error
+
+// WithSeed derives the node's identity from a text: the same text gives the same [PeerID] on every machine. Whoever
+// knows the text can pose as the node, so it is for well-known nodes on trusted networks; elsewhere use [WithPrivateKey].
+// Two nodes must never run with one identity at the same time; the network detects it and reports it, see
+// discovery.Status.
+func WithSeed(seed string) Option {
+	return func(c *node.Config) error {
+		if seed == "" {
+			return fmt.Errorf("WithSeed: the seed is empty")
+		}
+		digest := id.Of(seed)
+		c.Key = ed25519.NewKeyFromSeed(digest[:])
+		return nil
+	}
+}
+
+// WithPrivateKey sets the node's identity. The default is a fresh random key.
+func WithPrivateKey(key ed25519.PrivateKey) Option {
+	return func(c *node.Config) error {
+		if len(key) != ed25519.PrivateKeySize {
+			return fmt.Errorf("WithPrivateKey: the key has %d bytes, want %d", len(key), ed25519.PrivateKeySize)
+		}
+		c.Key = slices.Clone(key)
+		return nil
+	}
+}
+
+// WithReach says how far the node makes itself known: [Host], [LAN] or [Internet]. The default is Host, or what the
+// environment variable MOSAIK_REACH says.
+func WithReach(r Reach) Option {
+	return func(c *node.Config) error {
+		if r < Host || r > Internet {
+			return fmt.Errorf("WithReach: unknown reach %d", uint8(r))
+		}
+		c.Reach = r
+		return nil
+	}
+}
+
+// WithListen replaces the addresses that the node listens on. Each is a multiaddr (/ip4/0.0.0.0/tcp/4001,
+// /ip4/0.0.0.0/udp/4001/quic-v1) or host:port, which stands for both TCP and QUIC on that port. The default is free
+// ports on the interfaces that the reach allows. Repeated use adds up.
+func WithListen(addrs ...string) Option {
+	return func(c *node.Config) error {
+		c.Listen = append(c.Listen, addrs...)
+		return nil
+	}
+}
+
+// WithBootstrap names peers to contact first. One that can be reached is enough to learn of all others, and none is
+// needed where the reach finds peers by itself. Repeated use adds up.
+func WithBootstrap(peers ...PeerAddr) Option {
+	return func(c *node.Config) error {
+		c.Bootstrap = append(c.Bootstrap, peers...)
+		return nil
+	}
+}
+
+// WithTags puts tags on the node's entry, by which others can choose it. Repeated use adds up.
+func WithTags(tags ...string) Option {
+	return func(c *node.Config) error {
+		c.Tags = append(c.Tags, tags...)
+		return nil
+	}
+}
+
+// WithSecret makes the network private: connections are refused unless both sides prove, without showing it, that they
+// know the same secret. Since a peer that is let in to try could guess offline, use a long one.
+func WithSecret(secret string) Option {
+	return func(c *node.Config) error {
+		if secret == "" {
+			return fmt.Errorf("WithSecret: the secret is empty")
+		}
+		c.Secret = secret
+		return nil
+	}
+}
+
+// WithStorage sets where groups on this node keep their logs. The default is memory: a node that restarts comes back as
+// a new member. The store is used until the network is closed and not closed by it.
+func WithStorage(store logstore.Store) Option {
+	return func(c *node.Config) error {
+		c.Storage = store
+		return nil
+	}
+}
+
+// WithLogger sets where the node logs. The default is nowhere.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *node.Config) error {
+		c.Logger = l
+		return nil
+	}
+}
+
+// WithMetrics registers the node's metrics. Several networks in one process may share a registerer: every series
+// carries the label network.
+func WithMetrics(r prometheus.Registerer) Option {
+	return func(c *node.Config) error {
+		c.Metrics = r
+		return nil
+	}
+}
+
+// WithDiscovery changes intervals and limits of discovery; zero fields keep their defaults.
+func WithDiscovery(cfg discovery.Config) Option {
+	return func(c *node.Config) error {
+		c.Discovery = cfg
+		return nil
+	}
+}
+
+// WithoutRegistry keeps the node out of the same-host registry: it neither announces itself to nor looks for other
+// processes of this machine there.
+func WithoutRegistry() Option {
+	return func(c *node.Config) error {
+		c.Registry = false
+		return nil
+	}
+}
