@@ -1,0 +1,109 @@
+package groups
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/internal/host"
+)
+
+// Outcomes of a call. Every error of Execute, ExecuteMany, Feed and FeedMany wraps [ErrNotApplied] or
+// [ErrOutcomeUnknown], never both, so that a caller always knows whether the commands took effect. If the context ended
+// the wait, its error is wrapped too.
+var (
+	// ErrNotApplied reports that the commands had no effect and never will: the call may be repeated.
+	ErrNotApplied = errors.New("groups: not applied")
+
+	// ErrOutcomeUnknown reports that the commands were sent and the wait for them ended: they may have been applied, or
+	// be applied later, but at most once.
+	ErrOutcomeUnknown = errors.New("groups: outcome unknown")
+)
+
+// Reasons why a call was not applied; each wraps [ErrNotApplied].
+var (
+	// ErrOffline reports that no leader could be reached within the patience of the group.
+	ErrOffline = fmt.Errorf("%w: no leader could be reached", ErrNotApplied)
+
+	// ErrNoCommands reports a call without commands.
+	ErrNoCommands = fmt.Errorf("%w: no commands", ErrNotApplied)
+
+	// ErrTooLarge reports that the encoded commands of one call exceed [MaxCallBytes].
+	ErrTooLarge = fmt.Errorf("%w: larger than a call may be", ErrNotApplied)
+
+	// ErrOverloaded reports that too many calls of this member were waiting for too long.
+	ErrOverloaded = fmt.Errorf("%w: too many calls are waiting", ErrNotApplied)
+)
+
+var (
+	// ErrClosed reports that the handle or the group on this node is closed.
+	ErrClosed = host.ErrClosed
+
+	// ErrTypeMismatch reports that this node already takes part in the group with another machine type, codec or
+	// storage: the handles of one node share one machine.
+	ErrTypeMismatch = errors.New("groups: the group is already joined on this node with different types")
+)
+
+// MaxCallBytes is the limit for the encoded commands of one call, which are atomic in the log.
+const MaxCallBytes = 1 << 20
+
+// PanicError is wrapped by the errors of a group that failed because its machine's Apply panicked. The panic does not
+// reach the program: the group stops on this node, its Status says why, and every call that waited fails. Since all
+// members apply the same command, all of them usually fail alike.
+type PanicError = host.PanicError
+
+// callError is why a call failed: its outcome, and the cause when there is one.
+type callError struct {
+	op      string
+	outcome error // wraps ErrNotApplied or is ErrOutcomeUnknown
+	cause   error // may be nil
+	note    string
+}
+
+func (e *callError) Error() string {
+	text := e.op + ": " + strings.TrimPrefix(e.outcome.Error(), "groups: ")
+	if e.cause != nil {
+		text += ": " + strings.TrimPrefix(e.cause.Error(), "groups: ")
+	}
+	if e.note != "" {
+		text += " (" + e.note + ")"
+	}
+	return text
+}
+
+func (e *callError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.outcome}
+	}
+	return []error{e.outcome, e.cause}
+}
+
+func notApplied(op string, cause error) error {
+	return &callError{op: op, outcome: ErrNotApplied, cause: cause}
+}
+
+// failure turns the engine's verdict on a call into an error.
+func failure(op string, f core.Failure, cause error) error {
+	e := &callError{op: op, cause: cause}
+	switch f {
+	case host.Rejected:
+		e.outcome = ErrNotApplied
+	case core.FailedOffline:
+		e.outcome = ErrOffline
+	case core.FailedTooLarge:
+		e.outcome = ErrTooLarge
+	case core.FailedOverloaded:
+		e.outcome = ErrOverloaded
+	case core.FailedCancelled:
+		e.outcome = ErrNotApplied
+	case core.FailedClosed:
+		e.outcome = ErrNotApplied
+		if cause == nil {
+			e.cause = ErrClosed
+		}
+	default:
+		e.outcome = ErrOutcomeUnknown
+	}
+	return e
+}

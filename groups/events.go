@@ -1,0 +1,38 @@
+package groups
+
+import (
+	"context"
+	"iter"
+
+	"github.com/mosaik-go/mosaik/groups/internal/host"
+)
+
+// Event is something that happened to a group, as this member saw it.
+type Event = host.Event
+
+// EventKind says what an [Event] is about.
+type EventKind = host.EventKind
+
+// The kinds of events.
+const (
+	LeaderChanged  = host.LeaderChanged  // Peer leads; the zero PeerID: nobody does, as far as is known
+	WentOnline     = host.WentOnline     // the group takes commands here
+	WentOffline    = host.WentOffline    // it does not; Reason says why
+	MemberJoined   = host.MemberJoined   // Peer is a member
+	MemberLeft     = host.MemberLeft     // Peer is no member any more
+	MemberPromoted = host.MemberPromoted // Peer votes
+	MemberDemoted  = host.MemberDemoted  // Peer does not vote any more
+	BondUp         = host.BondUp         // there is a proven connection to Peer
+	BondDown       = host.BondDown       // it ended, for Reason
+	PeerRefused    = host.PeerRefused    // no bond to Peer, for Reason
+	StateReset     = host.StateReset     // this member was removed and begins again from an empty machine
+	GroupEnded     = host.GroupEnded     // the group is over on this node, for Reason
+	Lagged         = host.Lagged         // the iteration was too slow; Missed events are lost
+)
+
+// Events returns what happens to the group from the call on, until ctx ends, the handle is closed or the group is over.
+// The sequence is to be iterated once, and promptly: an iteration that falls more than 256 events behind loses the oldest
+// and sees a [Lagged] event in their place. It never slows down the group.
+func (g *Group[C, Q, R]) Events(ctx context.Context) iter.Seq[Event] {
+	return g.host.Events(ctx, g.done)
+}

@@ -1,0 +1,414 @@
+// Package bond connects the members of groups. Two nodes that share groups keep one stream between them, the trunk; each
+// group has a numbered channel in it, the bond, that comes up when both sides have proven that they know the group's key.
+//
+// The mesh of a node decides which trunks to open. It reads from the catalog who says to be in which group; of two nodes
+// the one with the smaller identity dials, the other only when nothing came for a second. If both dialled, the trunk of
+// the smaller identity stays. Whoever was refused is remembered and tried again with growing pauses.
+package bond
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+)
+
+// Env is what a mesh works with.
+type Env struct {
+	Host      transport.Host
+	Network   id.ID
+	Directory Directory
+	Logger    *slog.Logger
+}
+
+// Times and limits of a mesh.
+const (
+	lookInterval     = 250 * time.Millisecond // between looks at what is due
+	yieldTime        = time.Second            // the larger identity leaves dialling to the smaller one for so long
+	dialTimeout      = 5 * time.Second
+	handshakeTimeout = 5 * time.Second
+	checkTimeout     = 10 * time.Second // of one ticket check
+	maxDials         = 16               // at a time
+	steadyAfter      = 10 * time.Second // a trunk that lived so long was no failure
+	sendBuffer       = 24 << 20         // bytes that wait for a slow peer before messages are dropped
+	flushGrace       = time.Second      // for the last frames of a trunk that is closed in order
+)
+
+var dialPatience = patience{500 * time.Millisecond, 30 * time.Second}
+
+// Mesh is all trunks and bonds of a node.
+type Mesh struct {
+	env  Env
+	self id.PeerID
+	log  *slog.Logger
+
+	kick   chan struct{} // capacity one: something may be due
+	cancel context.CancelFunc
+	ctx    context.Context
+	wg     sync.WaitGroup // the loop, dials, dialled trunks, ticket checks
+
+	mu     sync.Mutex // guards all following fields, and those of local, peer, trunk and Bond where they say so
+	locals map[id.ID]*local
+	peers  map[id.PeerID]*peer
+	dials  int
+	closed bool
+}
+
+// local is a group of this node.
+type local struct {
+	Local
+	listed   map[id.PeerID]Listing
+	order    []id.PeerID // keys of listed, sorted; nil before the first look
+	refused  map[id.PeerID]*PeerRefusal
+	verdicts map[id.PeerID]*verdict // when there is something to authorize
+}
+
+// peer is another node that shares a group, or that opened a trunk.
+type peer struct {
+	id      id.PeerID
+	trunk   *trunk
+	dialing bool
+	fails   int       // dials and short-lived trunks in a row
+	retry   time.Time // no dial before
+	missed  time.Time // since when a trunk is due and absent, zero when not
+}
+
+// Start starts a mesh. It handles the protocol of trunks on the host until it is closed.
+func Start(env Env) *Mesh {
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &Mesh{
+		env:    env,
+		self:   env.Host.ID(),
+		log:    env.Logger,
+		kick:   make(chan struct{}, 1),
+		ctx:    ctx,
+		cancel: cancel,
+		locals: make(map[id.ID]*local),
+		peers:  make(map[id.PeerID]*peer),
+	}
+	env.Host.Handle(Protocol, m.accept)
+	m.wg.Go(m.loop)
+	return m
+}
+
+// Add makes the node a member of a group. The group must not be there already.
+func (m *Mesh) Add(l Local) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	m.locals[l.Group] = &local{
+		Local:    l,
+		refused:  make(map[id.PeerID]*PeerRefusal),
+		verdicts: make(map[id.PeerID]*verdict),
+	}
+	m.nudge()
+}
+
+// Remove ends the bonds of a group and forgets it. Its sink is told nothing of that.
+func (m *Mesh) Remove(group id.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.locals[group] == nil {
+		return
+	}
+	delete(m.locals, group)
+	for _, p := range m.peers {
+		if t := p.trunk; t != nil {
+			delete(t.waiting, group)
+			if b := t.bonds[group]; b != nil {
+				b.isUp.Store(false)
+				b.reason = "the group was left"
+				t.setLocked(group, nil)
+				t.control(&closeFrame{group: group, code: link.CodeShutdown})
+			}
+		}
+	}
+}
+
+// Refusals returns which peers have no bond for the group, and why, by peer id.
+func (m *Mesh) Refusals(group id.ID) []PeerRefusal {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.locals[group]
+	if l == nil {
+		return nil
+	}
+	var out []PeerRefusal
+	for _, r := range l.refused {
+		out = append(out, *r)
+	}
+	slices.SortFunc(out, func(a, b PeerRefusal) int { return a.Peer.Compare(b.Peer) })
+	return out
+}
+
+// Close ends all trunks in order, after sending what waits, and waits for everything the mesh started.
+func (m *Mesh) Close() { m.shut(true) }
+
+// Kill ends all trunks at once and waits too.
+func (m *Mesh) Kill() { m.shut(false) }
+
+func (m *Mesh) shut(flush bool) {
+	m.mu.Lock()
+	m.closed = true
+	var trunks []*trunk
+	for _, p := range m.peers {
+		if p.trunk != nil {
+			trunks = append(trunks, p.trunk)
+		}
+	}
+	m.mu.Unlock()
+	m.cancel()
+	m.env.Host.Handle(Protocol, nil)
+	var wg sync.WaitGroup
+	for _, t := range trunks {
+		wg.Go(func() { t.shut(flush) })
+	}
+	wg.Wait()
+	m.wg.Wait()
+}
+
+func (m *Mesh) nudge() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// loop looks at what is due whenever something has changed, and from time to time.
+func (m *Mesh) loop() {
+	changed, stop := m.env.Directory.Watch()
+	defer stop()
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	for {
+		m.look(time.Now())
+		select {
+		case <-changed:
+		case <-m.kick:
+		case <-ticker.C:
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}
+
+// look brings trunks and bonds nearer to what the catalog says.
+func (m *Mesh) look(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	due := make(map[id.PeerID]bool)
+	for _, l := range m.locals {
+		m.listLocked(l)
+		for _, who := range l.order {
+			if m.wantsLocked(l, who, now) {
+				due[who] = true
+			}
+		}
+	}
+	for who := range due {
+		if m.peers[who] == nil {
+			m.peers[who] = &peer{id: who}
+		}
+	}
+	for _, p := range m.peers {
+		switch {
+		case p.trunk != nil:
+			p.missed = time.Time{}
+			p.trunk.superviseLocked(now)
+			m.greetLocked(p.trunk, now)
+			m.timeoutsLocked(p.trunk, now)
+		case p.dialing:
+		case !due[p.id]:
+			p.missed = time.Time{}
+			if now.After(p.retry) {
+				delete(m.peers, p.id)
+			}
+		default:
+			m.pursueLocked(p, now)
+		}
+	}
+}
+
+// listLocked takes over from the catalog who says to be in the group. A changed entry clears what was held against its
+// peer.
+func (m *Mesh) listLocked(l *local) {
+	fresh := m.env.Directory.Members(l.Group)
+	listed := make(map[id.PeerID]Listing, len(fresh))
+	order := make([]id.PeerID, 0, len(fresh))
+	for _, e := range fresh {
+		listed[e.Peer] = e
+		order = append(order, e.Peer)
+		if old, known := l.listed[e.Peer]; known && old.Revision != e.Revision {
+			if r := l.refused[e.Peer]; r != nil {
+				r.Retry = time.Time{}
+			}
+			if p := m.peers[e.Peer]; p != nil {
+				p.fails, p.retry = 0, time.Time{}
+			}
+		}
+	}
+	slices.SortFunc(order, id.PeerID.Compare)
+	l.listed = listed
+	if l.order == nil || !slices.Equal(order, l.order) {
+		l.order = order
+		l.Sink.Listed(order)
+		for who := range l.refused {
+			if _, still := listed[who]; !still {
+				delete(l.refused, who)
+			}
+		}
+	}
+	m.authorizeLocked(l)
+}
+
+// wantsLocked reports whether a bond to the peer is missing and should be tried for now.
+func (m *Mesh) wantsLocked(l *local, who id.PeerID, now time.Time) bool {
+	if p := m.peers[who]; p != nil && p.trunk != nil && p.trunk.bonds[l.Group] != nil {
+		return false
+	}
+	if r := l.refused[who]; r != nil && now.Before(r.Retry) {
+		return false
+	}
+	return l.Authorize == nil || l.allows(who)
+}
+
+// pursueLocked dials a peer if it is time.
+func (m *Mesh) pursueLocked(p *peer, now time.Time) {
+	if p.missed.IsZero() {
+		p.missed = now
+	}
+	if now.Before(p.retry) || m.dials >= maxDials {
+		return
+	}
+	if m.self.Compare(p.id) > 0 && now.Sub(p.missed) < yieldTime {
+		return
+	}
+	p.dialing = true
+	m.dials++
+	m.wg.Go(func() { m.dial(p) })
+}
+
+func (m *Mesh) dial(p *peer) {
+	ctx, cancel := context.WithTimeout(m.ctx, dialTimeout)
+	s, err := m.env.Host.Open(ctx, p.id, Protocol)
+	cancel()
+
+	m.mu.Lock()
+	p.dialing = false
+	m.dials--
+	if err != nil {
+		p.fails++
+		p.retry = time.Now().Add(dialPatience.delay(p.fails))
+	}
+	m.mu.Unlock()
+	if err != nil {
+		if m.ctx.Err() == nil {
+			m.log.Debug("cannot open a trunk", "peer", p.id.Short(), "err", err)
+		}
+		return
+	}
+	m.run(newTrunk(m, s, true))
+}
+
+// accept handles a trunk that a peer opened.
+func (m *Mesh) accept(s transport.Stream) {
+	m.run(newTrunk(m, s, false))
+}
+
+// run runs a trunk from its adoption to its end.
+func (m *Mesh) run(t *trunk) {
+	if code := m.adopt(t); code != 0 {
+		t.stream.Abort(code)
+		return
+	}
+	err := t.read()
+	code := link.CodeOf(err)
+	if _, ok := errors.AsType[*violationError](err); ok {
+		m.log.Warn("closed a trunk", "peer", t.peer.Short(), "err", err)
+	}
+	m.drop(t, err)
+	t.stream.Abort(code)
+	t.out.Close()
+}
+
+// adopt makes t the trunk of its peer, or says why it cannot be.
+func (m *Mesh) adopt(t *trunk) link.Code {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return link.CodeShutdown
+	}
+	p := m.peers[t.peer]
+	if p == nil {
+		p = &peer{id: t.peer}
+		m.peers[t.peer] = p
+	}
+	if old := p.trunk; old != nil {
+		if old.preferred() && !t.preferred() {
+			return link.CodeGroupAlreadyBonded
+		}
+		// Either t is the one to keep, or the same side dialled again because the old one is dead for it.
+		m.dropLocked(old, false, "another trunk took over")
+		old.stream.Abort(link.CodeGroupAlreadyBonded)
+	}
+	p.trunk = t
+	t.open()
+	m.env.Host.Protect(t.peer, Protocol)
+	m.greetLocked(t, time.Now())
+	return 0
+}
+
+// drop takes a trunk out of use that has ended.
+func (m *Mesh) drop(t *trunk, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t.gone {
+		return
+	}
+	m.dropLocked(t, link.CodeOf(err) != link.CodeTimeout, fmt.Sprintf("the link ended: %v", err))
+	p := m.peers[t.peer]
+	now := time.Now()
+	if now.Sub(t.since) >= steadyAfter {
+		p.fails, p.retry = 0, time.Time{}
+	} else {
+		p.fails++
+		p.retry = now.Add(dialPatience.delay(p.fails))
+	}
+	m.env.Host.Unprotect(t.peer, Protocol)
+	m.nudge()
+}
+
+func (m *Mesh) dropLocked(t *trunk, closed bool, reason string) {
+	t.gone = true
+	for _, b := range t.bonds {
+		m.downLocked(b, closed, reason)
+	}
+	m.peers[t.peer].trunk = nil
+}
+
+// downLocked ends a bond, whatever state it is in.
+func (m *Mesh) downLocked(b *Bond, closed bool, reason string) {
+	b.reason = reason
+	b.trunk.setLocked(b.local.Group, nil)
+	if b.isUp.CompareAndSwap(true, false) {
+		b.local.Sink.Down(b, closed)
+	}
+}
+
+func newNonce() (n [nonceSize]byte) {
+	rand.Read(n[:])
+	return n
+}

@@ -1,0 +1,84 @@
+package bond
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+)
+
+// Refusal says why there is no bond to a peer.
+type Refusal struct {
+	Code   link.Code
+	Reason string // more than the code says, may be empty
+	Remote bool   // the peer refused
+}
+
+// String returns the refusal in words.
+func (r Refusal) String() string {
+	who := "refused here"
+	if r.Remote {
+		who = "refused by the peer"
+	}
+	if r.Reason == "" {
+		return fmt.Sprintf("%s: %v", who, r.Code)
+	}
+	return fmt.Sprintf("%s: %v: %s", who, r.Code, r.Reason)
+}
+
+// PeerRefusal is a refusal that is remembered.
+type PeerRefusal struct {
+	Refusal
+	Peer  id.PeerID
+	Since time.Time // of the first in a row
+	Tries int       // how many in a row
+	Retry time.Time // not tried again before, unless the peer tries or its entry changes
+}
+
+// patience is how the time between tries grows after refusals of one kind.
+type patience struct{ first, most time.Duration }
+
+// patienceFor says how long to wait: short for what a moment may change, long for what somebody has to repair.
+func patienceFor(code link.Code) patience {
+	switch code {
+	case link.CodeGroupNotFound, link.CodeShutdown, link.CodeUnknownPeer:
+		return patience{500 * time.Millisecond, time.Minute}
+	case link.CodeGroupTimeout:
+		return patience{time.Second, time.Minute}
+	case link.CodeGroupNotAllowed:
+		return patience{2 * time.Second, time.Minute}
+	default:
+		return patience{5 * time.Second, 5 * time.Minute}
+	}
+}
+
+// delay returns how long to wait after the n-th failure in a row, n counting from 1: doubling, with a quarter of jitter
+// either way.
+func (p patience) delay(n int) time.Duration {
+	d := p.most
+	if n < 20 {
+		d = min(p.most, p.first<<(n-1))
+	}
+	return d*3/4 + rand.N(d/2+1)
+}
+
+// remember notes a refusal after those before it, which may be nil.
+func remember(before *PeerRefusal, peer id.PeerID, r Refusal, now time.Time) *PeerRefusal {
+	next := &PeerRefusal{Refusal: r, Peer: peer, Since: now, Tries: 1}
+	if before != nil && before.Code == r.Code {
+		next.Since = before.Since
+		next.Tries = before.Tries + 1
+	}
+	next.Retry = now.Add(patienceFor(r.Code).delay(next.Tries))
+	return next
+}
+
+// describe returns what a peer is told and shown about a reason, within the limit of the wire.
+func describe(reason string) string {
+	if len(reason) > maxReason {
+		return reason[:maxReason]
+	}
+	return reason
+}

@@ -1,0 +1,129 @@
+package host
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+)
+
+// PanicError says that the state machine panicked while it applied a command.
+type PanicError struct {
+	Value any    // what was passed to panic
+	Stack []byte // of the goroutine
+}
+
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("groups: the state machine panicked: %v", e.Value)
+}
+
+// Unwrap returns the value of the panic if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// apply is the applier: it applies all that waits. It returns true if the caller is to be the group loop.
+func (g *Group) apply() (again bool) {
+	for {
+		g.mu.Lock()
+		if len(g.queue) == 0 || g.dead {
+			g.applying = false
+			again = g.reportLocked()
+			g.mu.Unlock()
+			return again
+		}
+		runs := g.queue
+		g.queue = g.spares
+		g.mu.Unlock()
+		for i := range runs {
+			if !g.applyRun(&runs[i]) {
+				break
+			}
+		}
+		clear(runs)
+		g.spares = runs[:0]
+	}
+}
+
+// reportLocked decides whether the engine must hear of what was applied at once. Otherwise it hears of it with whatever
+// comes next, at the latest with the next tick. It returns true if the caller is to be the loop that tells it.
+func (g *Group) reportLocked() bool {
+	if g.dead || g.halted || g.running || (!g.eager && g.backlog < backlogMax) || g.applied == g.reported {
+		return false
+	}
+	g.box.wake = true
+	g.running = true
+	return true
+}
+
+// applyRun applies one run in pieces, so that queries get their turn, and settles the calls in it. It returns false if
+// the group failed.
+func (g *Group) applyRun(run *core.Apply) bool {
+	items := run.Items
+	for len(items) > 0 {
+		n, commands, bytes := 0, 0, 0
+		for n < len(items) && (n == 0 || commands+items[n].Count <= applyChunk) {
+			commands += items[n].Count
+			bytes += len(items[n].Payload)
+			n++
+		}
+		piece := items[:n]
+		items = items[n:]
+		if err := g.applyPiece(piece, run.Term); err != nil {
+			g.fail(err)
+			return false
+		}
+		local := false
+		for i := range piece {
+			local = local || piece[i].Call != nil
+		}
+		g.mu.Lock()
+		g.backlog += bytes
+		if local {
+			for i := range piece {
+				if c := piece[i].Call; c != nil {
+					g.window.release(c.Host.(*Call))
+				}
+			}
+			g.letInLocked()
+		}
+		g.mu.Unlock()
+
+		last := &piece[n-1]
+		g.progress.advance(last.First+core.Index(last.Count)-1, 0)
+		g.meter.applied(commands, g.progress.user.Load())
+		if !local {
+			continue
+		}
+		now := g.svc.now()
+		for i := range piece {
+			if piece[i].Call == nil {
+				continue
+			}
+			c := piece[i].Call.Host.(*Call)
+			g.meter.done(now - c.queued)
+			if c.Rejected != nil {
+				c.settle(0, Rejected, c.Rejected)
+			} else {
+				c.settle(piece[i].First, 0, nil)
+			}
+		}
+	}
+	g.progress.advance(g.progress.user.Load(), run.RaftIndex)
+	g.mu.Lock()
+	g.applied = run.RaftIndex
+	g.mu.Unlock()
+	return true
+}
+
+// applyPiece calls the machine and contains its panics.
+func (g *Group) applyPiece(items []core.Item, term uint64) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	g.machine.Apply(items, term)
+	return nil
+}

@@ -1,0 +1,212 @@
+package host
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/id"
+)
+
+// EventKind tells events apart.
+type EventKind uint8
+
+// The kinds of events. Package groups documents them.
+const (
+	LeaderChanged EventKind = iota + 1
+	WentOnline
+	WentOffline
+	MemberJoined
+	MemberLeft
+	MemberPromoted
+	MemberDemoted
+	BondUp
+	BondDown
+	PeerRefused
+	StateReset
+	GroupEnded
+	Lagged
+)
+
+var eventNames = [...]string{
+	LeaderChanged:  "leader changed",
+	WentOnline:     "went online",
+	WentOffline:    "went offline",
+	MemberJoined:   "member joined",
+	MemberLeft:     "member left",
+	MemberPromoted: "member promoted",
+	MemberDemoted:  "member demoted",
+	BondUp:         "bond up",
+	BondDown:       "bond down",
+	PeerRefused:    "peer refused",
+	StateReset:     "state reset",
+	GroupEnded:     "group ended",
+	Lagged:         "lagged",
+}
+
+// String returns the name of the kind.
+func (k EventKind) String() string {
+	if int(k) < len(eventNames) && eventNames[k] != "" {
+		return eventNames[k]
+	}
+	return "unknown event"
+}
+
+// Event is something that happened to a group.
+type Event struct {
+	Kind   EventKind
+	At     time.Time
+	Peer   id.PeerID // the peer it is about, zero when there is none
+	Reason string
+	Missed int // for Lagged
+}
+
+// eventHub hands events to subscribers, each through a bounded queue. A subscriber that falls behind loses the oldest
+// events and is told how many.
+type eventHub struct {
+	mu     sync.Mutex // guards all following fields
+	subs   map[*subscriber]struct{}
+	closed bool
+}
+
+type subscriber struct {
+	queue  []Event
+	missed int
+	ready  chan struct{} // capacity one
+}
+
+func (h *eventHub) emit(ev Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.subs) == 0 {
+		return
+	}
+	ev.At = time.Now()
+	for s := range h.subs {
+		if len(s.queue) >= eventsBuffer {
+			s.queue = slices.Delete(s.queue, 0, 1)
+			s.missed++
+		}
+		s.queue = append(s.queue, ev)
+		s.wake()
+	}
+}
+
+func (s *subscriber) wake() {
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// close lets subscribers read what is queued and then ends them.
+func (h *eventHub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for s := range h.subs {
+		s.wake()
+	}
+}
+
+// take returns what is queued, with a report of what was missed in front.
+func (h *eventHub) take(s *subscriber) (evs []Event, closed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.missed > 0 {
+		evs = append(evs, Event{Kind: Lagged, At: time.Now(), Missed: s.missed})
+		s.missed = 0
+	}
+	evs = append(evs, s.queue...)
+	s.queue = s.queue[:0]
+	return evs, h.closed
+}
+
+// Events returns what happens from now on, until ctx ends, done is closed or the group is over. The subscription begins
+// with the call of Events, not with the first iteration; it must be iterated at most once.
+func (g *Group) Events(ctx context.Context, done <-chan struct{}) iter.Seq[Event] {
+	h := &g.events
+	s := &subscriber{ready: make(chan struct{}, 1)}
+	h.mu.Lock()
+	if h.subs == nil {
+		h.subs = make(map[*subscriber]struct{})
+	}
+	h.subs[s] = struct{}{}
+	h.mu.Unlock()
+	drop := func() {
+		h.mu.Lock()
+		delete(h.subs, s)
+		h.mu.Unlock()
+	}
+	stop := context.AfterFunc(ctx, drop) // in case it is never iterated
+	return func(yield func(Event) bool) {
+		defer drop()
+		defer stop()
+		for {
+			evs, closed := h.take(s)
+			for _, ev := range evs {
+				if !yield(ev) {
+					return
+				}
+			}
+			if closed {
+				return
+			}
+			select {
+			case <-s.ready:
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// report tells what changed between two states.
+func (g *Group) report(before, after *State) {
+	if before.Leader != after.Leader {
+		g.events.emit(Event{Kind: LeaderChanged, Peer: after.Leader})
+		if after.Leader.IsZero() {
+			g.log.Info("no leader", "term", after.Term)
+		} else {
+			g.log.Info("leader elected", "leader", after.Leader.Short(), "term", after.Term)
+		}
+	}
+	if before.Online != after.Online {
+		kind := WentOffline
+		if after.Online {
+			kind = WentOnline
+		}
+		g.events.emit(Event{Kind: kind, Reason: after.Reason})
+		g.log.Info(kind.String(), "index", after.Committed, "reason", after.Reason)
+	}
+	old := make(map[core.MemberID]core.Member, len(before.Members))
+	for _, m := range before.Members {
+		old[m.ID] = m
+	}
+	for _, m := range after.Members {
+		was, known := old[m.ID]
+		delete(old, m.ID)
+		switch {
+		case !known:
+			g.events.emit(Event{Kind: MemberJoined, Peer: m.Peer})
+			g.log.Info("member joined", "peer", m.Peer.Short(), "voter", m.Voter)
+		case m.Voter && !was.Voter:
+			g.events.emit(Event{Kind: MemberPromoted, Peer: m.Peer})
+			g.log.Info("member promoted", "peer", m.Peer.Short())
+		case !m.Voter && was.Voter:
+			g.events.emit(Event{Kind: MemberDemoted, Peer: m.Peer})
+			g.log.Info("member demoted", "peer", m.Peer.Short())
+		}
+	}
+	for _, m := range before.Members {
+		if _, gone := old[m.ID]; gone {
+			g.events.emit(Event{Kind: MemberLeft, Peer: m.Peer})
+			g.log.Info("member left", "peer", m.Peer.Short())
+		}
+	}
+}

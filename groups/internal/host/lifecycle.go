@@ -1,0 +1,110 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+)
+
+// Life of a group on this node: it runs from Join until the last handle is closed (depart, then stop), until it fails
+// (fail), or until the node is killed (kill). bury ends it in each case.
+
+// End returns why the group is over, nil while it is not.
+func (g *Group) End() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.dead {
+		return nil
+	}
+	return g.cause
+}
+
+// endLocked returns why no new call is taken.
+func (g *Group) endLocked() error {
+	if g.cause != nil {
+		return g.cause
+	}
+	return ErrClosed
+}
+
+// Over is closed when the group on this node is over; [Group.End] then says why.
+func (g *Group) Over() <-chan struct{} { return g.over }
+
+// depart takes no new calls, lets those under way end, gives up leadership and membership, and returns when that is
+// done or the group is over. It fails when ctx ends first.
+func (g *Group) depart(ctx context.Context) error {
+	g.mu.Lock()
+	g.leaving = true
+	g.eager = true
+	g.box.leave = true
+	g.kickLocked()
+	g.mu.Unlock()
+	select {
+	case <-g.left:
+	case <-g.over:
+	case <-ctx.Done():
+		err := context.Cause(ctx)
+		g.log.Warn("left the group without an acknowledgement", "err", err)
+		return fmt.Errorf("groups: leave %s: not acknowledged: %w", g.cfg.ID.Short(), err)
+	}
+	return nil
+}
+
+// stop ends the group in order: the engine fails what it cannot finish, the applier finishes what is decided.
+func (g *Group) stop() {
+	g.mu.Lock()
+	g.leaving = true
+	g.box.stop = true
+	g.kickLocked() // from here to halted a loop runs, so no further one is started while we wait
+	g.mu.Unlock()
+	g.wg.Wait()
+	g.bury(ErrClosed)
+}
+
+// kill ends the group at once. It waits for a command that is just being applied.
+func (g *Group) kill() {
+	g.bury(ErrClosed)
+	g.wg.Wait()
+}
+
+// fail ends the group on this node because it cannot go on. It may be called from the loop and the applier.
+func (g *Group) fail(cause error) {
+	if !g.bury(cause) {
+		return
+	}
+	g.log.Error("the group failed on this node", "err", cause)
+	g.svc.retire(g)
+}
+
+// bury marks the group as over and settles whoever still waits. It reports false if that had happened before.
+func (g *Group) bury(cause error) bool {
+	g.mu.Lock()
+	if g.dead {
+		g.mu.Unlock()
+		return false
+	}
+	g.dead, g.leaving = true, true
+	g.cause = cause
+	g.queue = nil
+	unsent := g.box.calls
+	g.box.calls = nil
+	held, line := g.window.drain()
+	g.room.Broadcast()
+	g.mu.Unlock()
+
+	for _, c := range unsent {
+		c.settle(0, core.FailedClosed, cause)
+	}
+	for _, c := range line {
+		c.settle(0, core.FailedClosed, cause)
+	}
+	for _, c := range held {
+		c.settle(0, core.FailedUnknown, cause)
+	}
+	g.state.end(g.svc.now(), cause)
+	g.events.emit(Event{Kind: GroupEnded, Reason: cause.Error()})
+	close(g.over)
+	g.events.close()
+	return true
+}

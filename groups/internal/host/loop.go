@@ -1,0 +1,237 @@
+package host
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/internal/link"
+)
+
+// kickLocked makes sure that a group loop will see what is in the mailbox.
+func (g *Group) kickLocked() {
+	if !g.running && !g.halted && !g.dead {
+		g.running = true
+		g.wg.Go(g.work)
+	}
+}
+
+// work is the group loop. When the mailbox is empty it ends, or becomes the applier if something waits to be applied
+// and nobody does it; when the applier leaves something for the engine it becomes the loop again.
+func (g *Group) work() {
+	for {
+		if apply := g.drain(); !apply {
+			return
+		}
+		if again := g.apply(); !again {
+			return
+		}
+	}
+}
+
+// drain hands mailboxes to the engine until there is nothing left. It returns true if the caller is to be the applier.
+func (g *Group) drain() (apply bool) {
+	for {
+		g.mu.Lock()
+		g.queue = append(g.queue, g.decided...)
+		clear(g.decided)
+		g.decided = g.decided[:0]
+		if g.dead || g.halted || g.box.empty() {
+			g.running = false
+			apply = g.claimApplierLocked()
+			g.mu.Unlock()
+			return apply
+		}
+		if g.claimApplierLocked() {
+			g.wg.Go(func() {
+				if g.apply() {
+					g.work()
+				}
+			})
+		}
+		box := g.box
+		g.box = g.spare
+		applied := g.applied
+		g.reported = applied
+		g.backlog = 0
+		if len(g.unread) > 0 {
+			clear(g.unread)
+		}
+		if g.waiting > 0 {
+			g.room.Broadcast()
+		}
+		g.mu.Unlock()
+
+		g.step(&box, applied)
+		box.reset()
+		g.spare = box // read under the lock by the next round of this loop or of its successor
+	}
+}
+
+// claimApplierLocked reports whether something waits to be applied and nobody does it, and makes the caller's side the
+// one that does.
+func (g *Group) claimApplierLocked() bool {
+	if g.applying || len(g.queue) == 0 || g.dead {
+		return false
+	}
+	g.applying = true
+	return true
+}
+
+// step hands all of the mailbox to the engine and does what follows from it.
+func (g *Group) step(box *mailbox, applied uint64) {
+	defer func() {
+		if v := recover(); v != nil {
+			g.fail(fmt.Errorf("groups: the consensus engine panicked: %v\n%s", v, debug.Stack()))
+		}
+	}()
+	now, e := g.svc.now(), g.engine
+	if applied != g.told {
+		e.Applied(now, applied)
+		g.told = applied
+	}
+	for i := range box.peers {
+		g.peerEvent(&box.peers[i])
+	}
+	if box.relist {
+		e.Listed(now, box.listed)
+	}
+	for _, r := range box.reads {
+		e.Read(now, &r.Read)
+	}
+	for _, c := range box.calls {
+		e.Submit(now, &c.Call)
+	}
+	for _, c := range box.cancels {
+		e.Cancel(now, &c.Call)
+	}
+	if box.tick {
+		e.Tick(now)
+	}
+	if box.leave {
+		e.Leave(now)
+	}
+	if box.stop {
+		e.Stop(now)
+	}
+	e.Flush(now, &g.out)
+	g.follow()
+	for _, c := range box.cancels {
+		// Whatever the engine gave up it has reported; the rest goes on without its caller.
+		c.settle(0, core.FailedUnknown, nil)
+	}
+	if box.stop {
+		g.mu.Lock()
+		g.halted = true
+		g.room.Broadcast()
+		g.mu.Unlock()
+	}
+}
+
+// peerEvent tells the engine what a bond reported. Events of a bond that another one has replaced are dropped.
+func (g *Group) peerEvent(ev *peerEvent) {
+	now, peer := g.svc.now(), ev.bond.Peer()
+	current := g.bonds[peer]
+	switch ev.kind {
+	case peerMessage:
+		if current == ev.bond {
+			g.engine.Receive(now, peer, ev.msg)
+		}
+	case peerUp:
+		if current != nil {
+			g.engine.PeerDown(now, peer, false)
+		}
+		g.bonds[peer] = ev.bond
+		g.engine.PeerUp(now, peer)
+		g.bondsChanged()
+		g.events.emit(Event{Kind: BondUp, Peer: peer})
+		g.log.Info("bond is up", "peer", peer.Short())
+	case peerDown:
+		if current != ev.bond {
+			return
+		}
+		delete(g.bonds, peer)
+		g.engine.PeerDown(now, peer, ev.closed)
+		g.bondsChanged()
+		g.events.emit(Event{Kind: BondDown, Peer: peer, Reason: ev.bond.Reason()})
+		g.log.Info("bond is down", "peer", peer.Short(), "reason", ev.bond.Reason())
+	}
+}
+
+// follow does what the engine asks for: send, have applied, answer.
+func (g *Group) follow() {
+	out := &g.out
+	for i := range out.Send {
+		g.send(&out.Send[i])
+	}
+	g.decided = append(g.decided, out.Apply...)
+	for _, a := range out.Acked {
+		g.finish(a.Call.Host.(*Call), a.First, 0)
+	}
+	for _, f := range out.Failed {
+		g.meter.failed(f.Reason)
+		g.finish(f.Call.Host.(*Call), 0, f.Reason)
+	}
+	for _, r := range out.Reads {
+		read := r.Read.Host.(*Read)
+		if r.OK {
+			g.progress.serve(read, r.RaftIndex)
+		} else {
+			read.settle(false)
+		}
+	}
+	for _, p := range out.Peers {
+		g.advise(p)
+	}
+	if out.Status != nil {
+		g.publish(out.Status)
+	}
+	if out.Left && !g.leftTold {
+		g.leftTold = true
+		close(g.left)
+	}
+	if out.Fatal != nil {
+		g.fail(fmt.Errorf("groups: the consensus engine gave up: %w", out.Fatal))
+	}
+}
+
+// send hands a message to the peer's link. The engine copes with a message that is lost, so a full link drops it.
+func (g *Group) send(e *core.Envelope) {
+	b := g.bonds[e.To]
+	if b == nil {
+		g.meter.dropped.Inc()
+		return
+	}
+	if !b.Send(e.Message) {
+		g.meter.dropped.Inc()
+	}
+}
+
+// finish ends a call of which the engine has nothing more to say and the applier knows nothing.
+func (g *Group) finish(c *Call, first core.Index, failure core.Failure) {
+	g.mu.Lock()
+	g.window.release(c)
+	g.letInLocked()
+	g.mu.Unlock()
+	c.settle(first, failure, nil)
+}
+
+// letInLocked hands calls from the line to the loop, as far as the window allows.
+func (g *Group) letInLocked() {
+	before := len(g.box.calls)
+	g.box.calls = g.window.advance(g.box.calls)
+	if len(g.box.calls) > before {
+		g.kickLocked()
+	}
+}
+
+// advise ends the bond to a peer that the engine cannot work with.
+func (g *Group) advise(p core.PeerAdvice) {
+	if b := g.bonds[p.Peer]; b != nil {
+		code := link.CodeGroupNotAllowed
+		if p.Rival {
+			code = link.CodeGroupRivalGenesis
+		}
+		b.Reject(code, p.Reason)
+	}
+}

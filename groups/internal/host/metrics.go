@@ -1,0 +1,191 @@
+package host
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mosaik-go/mosaik/groups/internal/bond"
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/id"
+)
+
+// metrics are the series of all groups of a node. Every series has the constant label network.
+type metrics struct {
+	active prometheus.Gauge
+
+	bonds     *prometheus.GaugeVec
+	sent      *prometheus.CounterVec
+	received  *prometheus.CounterVec
+	bytesOut  *prometheus.CounterVec
+	bytesIn   *prometheus.CounterVec
+	elections *prometheus.CounterVec
+	leaders   *prometheus.CounterVec
+	committed *prometheus.GaugeVec
+	voters    *prometheus.GaugeVec
+	nonVoters *prometheus.GaugeVec
+	size      *prometheus.GaugeVec
+	online    *prometheus.GaugeVec
+	applied   *prometheus.CounterVec
+	calls     *prometheus.CounterVec // by outcome
+	latency   *prometheus.HistogramVec
+	dropped   *prometheus.CounterVec
+	refused   *prometheus.CounterVec // by code
+}
+
+func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
+	constant := prometheus.Labels{"network": network.Short()}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "mosaik_groups_" + name, Help: help, ConstLabels: constant,
+		}, labels))
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mosaik_groups_" + name, Help: help, ConstLabels: constant,
+		}, labels))
+	}
+	return &metrics{
+		active:    gauge("active", "Groups that this process takes part in.").WithLabelValues(),
+		bonds:     gauge("bonds_active", "Peers of the group with a proven link.", "group"),
+		sent:      counter("bonds_messages_sent", "Group messages sent.", "group"),
+		received:  counter("bonds_messages_received", "Group messages received.", "group"),
+		bytesOut:  counter("bonds_bytes_sent", "Bytes of group messages sent.", "group"),
+		bytesIn:   counter("bonds_bytes_received", "Bytes of group messages received.", "group"),
+		elections: counter("raft_elections", "Candidacies of this member.", "group"),
+		leaders:   counter("raft_leader_changes", "Changes of the leader as seen by this member.", "group"),
+		committed: gauge("raft_committed", "Index of the last command applied here.", "group"),
+		voters:    gauge("raft_committee_voters", "Voting members.", "group"),
+		nonVoters: gauge("raft_committee_non_voters", "Members without a vote.", "group"),
+		size:      gauge("raft_committee_size", "Members.", "group"),
+		online:    gauge("online", "1 while the group takes commands here.", "group"),
+		applied:   counter("commands_applied", "Commands applied here, whoever proposed them.", "group"),
+		calls:     counter("calls", "Calls of this member by outcome.", "group", "outcome"),
+		latency: register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:        "mosaik_groups_call_seconds",
+			Help:        "Time from submitting a call to its commands being applied here.",
+			ConstLabels: constant,
+			Buckets:     prometheus.ExponentialBuckets(25e-6, 2, 20),
+		}, []string{"group"})),
+		dropped: counter("messages_dropped", "Messages not sent because the link was full or gone.", "group"),
+		refused: counter("bonds_refused", "Bonds refused, by reason.", "group", "reason"),
+	}
+}
+
+// register registers c, or returns the collector that was registered under its name before: several networks of one name
+// in a process share their series.
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	if reg == nil {
+		return c
+	}
+	err := reg.Register(c)
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if old, ok := already.ExistingCollector.(C); ok {
+			return old
+		}
+	}
+	return c
+}
+
+// forget drops the series of a group that is over.
+func (m *metrics) forget(group id.ID) {
+	labels := prometheus.Labels{"group": group.Short()}
+	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
+		m.bonds, m.sent, m.received, m.bytesOut, m.bytesIn, m.elections, m.leaders, m.committed, m.voters, m.nonVoters,
+		m.size, m.online, m.applied, m.calls, m.latency, m.dropped, m.refused,
+	} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
+// groupMetrics are the series of one group, looked up once.
+type groupMetrics struct {
+	bonds     prometheus.Gauge
+	elections prometheus.Counter
+	leaders   prometheus.Counter
+	committed prometheus.Gauge
+	voters    prometheus.Gauge
+	nonVoters prometheus.Gauge
+	size      prometheus.Gauge
+	online    prometheus.Gauge
+	commands  prometheus.Counter
+	ok        prometheus.Counter
+	latency   prometheus.Observer
+	dropped   prometheus.Counter
+	calls     *prometheus.CounterVec
+	refused   *prometheus.CounterVec
+}
+
+func (m *metrics) group(group id.ID) *groupMetrics {
+	g := group.Short()
+	return &groupMetrics{
+		bonds:     m.bonds.WithLabelValues(g),
+		elections: m.elections.WithLabelValues(g),
+		leaders:   m.leaders.WithLabelValues(g),
+		committed: m.committed.WithLabelValues(g),
+		voters:    m.voters.WithLabelValues(g),
+		nonVoters: m.nonVoters.WithLabelValues(g),
+		size:      m.size.WithLabelValues(g),
+		online:    m.online.WithLabelValues(g),
+		commands:  m.applied.WithLabelValues(g),
+		ok:        m.calls.WithLabelValues(g, "applied"),
+		latency:   m.latency.WithLabelValues(g),
+		dropped:   m.dropped.WithLabelValues(g),
+		calls:     m.calls.MustCurryWith(prometheus.Labels{"group": g}),
+		refused:   m.refused.MustCurryWith(prometheus.Labels{"group": g}),
+	}
+}
+
+func (m *metrics) traffic(group id.ID) bond.Traffic {
+	g := group.Short()
+	return bond.Traffic{
+		Sent:          m.sent.WithLabelValues(g),
+		SentBytes:     m.bytesOut.WithLabelValues(g),
+		Received:      m.received.WithLabelValues(g),
+		ReceivedBytes: m.bytesIn.WithLabelValues(g),
+	}
+}
+
+// applied counts commands that the machine has applied, up to the index.
+func (m *groupMetrics) applied(commands int, index core.Index) {
+	m.commands.Add(float64(commands))
+	m.committed.Set(float64(index))
+}
+
+// done counts a call that was applied here.
+func (m *groupMetrics) done(d time.Duration) {
+	m.ok.Inc()
+	m.latency.Observe(d.Seconds())
+}
+
+var outcomes = map[core.Failure]string{
+	core.FailedOffline:    "offline",
+	core.FailedTooLarge:   "too_large",
+	core.FailedOverloaded: "overloaded",
+	core.FailedCancelled:  "cancelled",
+	core.FailedClosed:     "closed",
+	core.FailedUnknown:    "unknown",
+	Rejected:              "rejected",
+}
+
+// failed counts a call that was not.
+func (m *groupMetrics) failed(f core.Failure) { m.calls.WithLabelValues(outcomes[f]).Inc() }
+
+// status follows the engine.
+func (m *groupMetrics) status(before, after *core.Status) {
+	if before.Leader != after.Leader && !after.Leader.IsZero() {
+		m.leaders.Inc()
+	}
+	if after.Role == core.RoleCandidate && (before.Role != core.RoleCandidate || before.Term != after.Term) {
+		m.elections.Inc()
+	}
+	m.voters.Set(float64(after.Voters))
+	m.nonVoters.Set(float64(len(after.Members) - after.Voters))
+	m.size.Set(float64(len(after.Members)))
+	if after.Online {
+		m.online.Set(1)
+	} else {
+		m.online.Set(0)
+	}
+}

@@ -1,0 +1,385 @@
+// Package host drives groups on a node: it feeds the consensus engine of each group from a mailbox, sends what the
+// engine wants sent over the peer links of package bond, has committed commands applied, and answers callers.
+//
+// A group without work has no goroutine. See [Group] for how the loop and the applier share the work.
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mosaik-go/mosaik/groups/internal/bond"
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/logstore"
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/node"
+)
+
+// Tick is the interval at which engines are told the time.
+const Tick = 100 * time.Millisecond
+
+// departGrace bounds how long the last Close of a group waits for the others to acknowledge the departure.
+const departGrace = 5 * time.Second
+
+// overloaded is why a call in line fails.
+const overloaded = core.FailedOverloaded
+
+// GroupConfig is what a group is joined with.
+type GroupConfig struct {
+	ID      id.ID
+	Engine  core.Config // the driver fills in Self, Incarnation, BootNonce, Seed, Tick and Log
+	Bond    bond.Local  // the driver fills in Group and Sink
+	Storage logstore.Store
+
+	MaxCalls int // calls of this member under way
+	MaxBytes int // their bytes
+}
+
+// Service is all groups of one node.
+type Service struct {
+	node    *node.Node
+	log     *slog.Logger
+	mesh    *bond.Mesh
+	metrics *metrics
+	start   time.Time
+
+	stopTicker context.CancelFunc
+	wg         sync.WaitGroup // ticker and retirements
+
+	mu      sync.Mutex // guards all following fields
+	groups  map[id.ID]*membership
+	closing bool
+}
+
+// membership is the node's part in one group, shared by all handles.
+type membership struct {
+	group *Group
+	owner any           // the typed layer's shared data
+	refs  int           // handles
+	ready chan struct{} // closed when group is set, or err
+	err   error
+	gone  chan struct{} // closed when it has left the table
+	last  bool          // it is departing: new handles wait until it is gone
+}
+
+// Start opens the service of a node. It is meant for node.Attach.
+func Start(n *node.Node) (*Service, error) {
+	s := &Service{
+		node:    n,
+		log:     n.Logger,
+		metrics: newMetrics(n.Metrics, n.Network),
+		start:   time.Now().Add(-time.Second), // so that no reading is zero, which means never
+		groups:  make(map[id.ID]*membership),
+	}
+	s.mesh = bond.Start(bond.Env{
+		Host:      n.Host,
+		Network:   n.Network,
+		Directory: directory{n.Disc},
+		Logger:    n.Logger,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopTicker = cancel
+	s.wg.Go(func() { s.tick(ctx) })
+	return s, nil
+}
+
+// now reads the clock that engines are driven by.
+func (s *Service) now() time.Duration { return time.Since(s.start) }
+
+func (s *Service) tick(ctx context.Context) {
+	ticker := time.NewTicker(Tick)
+	defer ticker.Stop()
+	var all []*Group
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		all = s.live(all[:0])
+		for _, g := range all {
+			g.tick()
+		}
+	}
+}
+
+func (s *Service) live(out []*Group) []*Group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.groups {
+		if m.group != nil {
+			out = append(out, m.group)
+		}
+	}
+	return out
+}
+
+// Join returns the group of the given id on this node and what belongs to it in the typed layer. If the node does not
+// take part yet, build makes the machine and that owner, and the group is started. Each successful Join must be
+// matched by one Release. If the group is just departing, Join waits until it has, for a few seconds at most.
+func (s *Service) Join(cfg GroupConfig, build func() (Machine, any)) (*Group, any, error) {
+	for {
+		s.mu.Lock()
+		if s.closing {
+			s.mu.Unlock()
+			return nil, nil, ErrClosed
+		}
+		m := s.groups[cfg.ID]
+		if m == nil {
+			m = &membership{refs: 1, ready: make(chan struct{}), gone: make(chan struct{})}
+			s.groups[cfg.ID] = m
+			s.mu.Unlock()
+			return s.found(m, cfg, build)
+		}
+		if m.last {
+			s.mu.Unlock()
+			<-m.gone
+			continue
+		}
+		m.refs++
+		s.mu.Unlock()
+		<-m.ready
+		if m.err != nil {
+			return nil, nil, m.err
+		}
+		if err := m.group.End(); err != nil {
+			s.Release(m.group)
+			return nil, nil, err
+		}
+		return m.group, m.owner, nil
+	}
+}
+
+// found starts the group of a fresh membership.
+func (s *Service) found(m *membership, cfg GroupConfig, build func() (Machine, any)) (*Group, any, error) {
+	g, owner, err := s.open(cfg, build)
+	s.mu.Lock()
+	m.group, m.owner, m.err = g, owner, err
+	if err != nil {
+		delete(s.groups, cfg.ID)
+		close(m.gone)
+	}
+	late := err == nil && s.closing
+	close(m.ready)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	if late {
+		s.leave(context.Background(), m)
+		return nil, nil, ErrClosed
+	}
+	s.metrics.active.Inc()
+	s.mesh.Add(g.cfg.Bond)
+	s.node.Disc.AddGroups(cfg.ID)
+	return g, owner, nil
+}
+
+func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, owner any, err error) {
+	defer func() {
+		// The machine's constructor and the storage are not ours.
+		if v := recover(); v != nil {
+			err = fmt.Errorf("groups: open %s: panic: %v", cfg.ID.Short(), v)
+		}
+	}()
+	log, err := cfg.Storage.Open(cfg.ID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("groups: open the log of %s: %w", cfg.ID.Short(), err)
+	}
+	e := &cfg.Engine
+	e.Group = cfg.ID
+	e.Self = s.node.ID()
+	e.Incarnation = int64(s.node.Host.Incarnation())
+	e.BootNonce = random()
+	e.Seed = random()
+	e.Tick = Tick
+	e.Log = raftLog{s.log.With("group", cfg.ID.Short())}
+	engine, err := core.New(*e, log)
+	if err != nil {
+		return nil, nil, fmt.Errorf("groups: start the engine of %s: %w", cfg.ID.Short(), err)
+	}
+	machine, owner := build()
+	g = newGroup(s, cfg, engine, machine)
+	g.cfg.Bond.Group = cfg.ID
+	g.cfg.Bond.Sink = g
+	g.cfg.Bond.Traffic = s.metrics.traffic(cfg.ID)
+	return g, owner, nil
+}
+
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// Release gives back what one Join took. The last one departs from the group and waits for that, for a few seconds at
+// most.
+func (s *Service) Release(g *Group) {
+	s.mu.Lock()
+	m := s.groups[g.cfg.ID]
+	if m == nil || m.group != g || m.last {
+		s.mu.Unlock()
+		if m != nil && m.group == g {
+			<-m.gone
+		}
+		return
+	}
+	m.refs--
+	m.last = m.refs == 0
+	last := m.last
+	s.mu.Unlock()
+	if last {
+		ctx, cancel := context.WithTimeout(context.Background(), departGrace)
+		defer cancel()
+		s.leave(ctx, m)
+	}
+}
+
+// Leave departs from the group for all handles. It returns an error if the departure was not acknowledged before ctx
+// ended; the node has left all the same.
+func (s *Service) Leave(ctx context.Context, g *Group) error {
+	s.mu.Lock()
+	m := s.groups[g.cfg.ID]
+	if m == nil || m.group != g {
+		s.mu.Unlock()
+		return nil
+	}
+	mine := !m.last
+	m.last = true
+	s.mu.Unlock()
+	if !mine {
+		select {
+		case <-m.gone:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return s.leave(ctx, m)
+}
+
+// leave takes the group out of service: departure within ctx, then bonds, entry, engine and machine. The caller has set
+// m.last, or nobody else can reach m.
+func (s *Service) leave(ctx context.Context, m *membership) error {
+	g := m.group
+	err := g.depart(ctx)
+	s.withdraw(g)
+	g.stop()
+	s.forget(m)
+	return err
+}
+
+// withdraw ends the bonds of a group and takes it off the peer entry.
+func (s *Service) withdraw(g *Group) {
+	s.node.Disc.RemoveGroups(g.cfg.ID)
+	s.mesh.Remove(g.cfg.ID)
+}
+
+func (s *Service) forget(m *membership) {
+	s.mu.Lock()
+	delete(s.groups, m.group.cfg.ID)
+	close(m.gone)
+	s.mu.Unlock()
+	s.metrics.active.Dec()
+	s.metrics.forget(m.group.cfg.ID)
+}
+
+// retire withdraws a group that failed; its membership stays until its handles are closed. It does not block.
+func (s *Service) retire(g *Group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return
+	}
+	s.wg.Go(func() { s.withdraw(g) })
+}
+
+// Close departs from all groups within ctx and waits for everything the service started.
+func (s *Service) Close(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for _, m := range s.shut() {
+		wg.Go(func() {
+			<-m.ready
+			if m.err != nil {
+				return
+			}
+			s.mu.Lock()
+			mine := !m.last
+			m.last = true
+			s.mu.Unlock()
+			if !mine {
+				<-m.gone
+				return
+			}
+			if err := s.leave(ctx, m); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	s.mesh.Close()
+	s.stopTicker()
+	s.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Kill stops everything at once.
+func (s *Service) Kill() {
+	all := s.shut()
+	s.stopTicker()
+	s.mesh.Kill()
+	for _, m := range all {
+		<-m.ready
+		if m.err == nil {
+			m.group.kill()
+		}
+	}
+	s.wg.Wait()
+}
+
+// shut refuses further joins and returns the memberships there are.
+func (s *Service) shut() []*membership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	all := make([]*membership, 0, len(s.groups))
+	for _, m := range s.groups {
+		all = append(all, m)
+	}
+	return all
+}
+
+// Refusals returns which peers are kept away from the group, and why, by peer id.
+func (g *Group) Refusals() []bond.PeerRefusal { return g.svc.mesh.Refusals(g.cfg.ID) }
+
+// RTT returns the round-trip time to a peer, if it is known.
+func (g *Group) RTT(peer id.PeerID) (time.Duration, bool) { return g.svc.node.Host.RTT(peer) }
+
+func sortBonds(b []BondInfo) {
+	slices.SortFunc(b, func(x, y BondInfo) int { return x.Peer.Compare(y.Peer) })
+}
+
+// raftLog passes what the raft library logs on to the node's logger, one level lower: its warnings are about ordinary
+// elections.
+type raftLog struct{ *slog.Logger }
+
+func (l raftLog) Debugf(string, ...any)            {}
+func (l raftLog) Infof(format string, v ...any)    { l.line(slog.LevelDebug, format, v) }
+func (l raftLog) Warningf(format string, v ...any) { l.line(slog.LevelInfo, format, v) }
+func (l raftLog) Errorf(format string, v ...any)   { l.line(slog.LevelWarn, format, v) }
+func (l raftLog) line(lv slog.Level, f string, v []any) {
+	if l.Enabled(context.Background(), lv) {
+		l.Log(context.Background(), lv, "raft: "+fmt.Sprintf(f, v...))
+	}
+}

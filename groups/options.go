@@ -1,0 +1,186 @@
+package groups
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mosaik-go/mosaik/codec"
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/logstore"
+	"github.com/mosaik-go/mosaik/tickets"
+)
+
+// Consensus holds the times and limits of a group's consensus protocol. Zero fields mean their defaults. All but Patience
+// are part of the group's id, exactly, so members that disagree are in different groups rather than in one that
+// misbehaves.
+type Consensus struct {
+	// Heartbeat is how often a leader makes itself heard. Default 500 ms, at least 100 ms; rounded up to 100 ms.
+	Heartbeat time.Duration
+
+	// ElectionTimeout is how long a member waits without hearing from a leader before it stands for election, plus up to
+	// as much again at random. A leader that does not hear from a majority for so long steps down. Default 2 s, at
+	// least twice Heartbeat.
+	//
+	// A leader whose connection is seen to close is replaced without waiting.
+	ElectionTimeout time.Duration
+
+	// BootstrapDelay is how long a member that finds no group looks around before it founds one. Default 3 s, at least
+	// 100 ms.
+	BootstrapDelay time.Duration
+
+	// RemoveAfter is how long a voting member must be unreachable before the leader removes it, provided that a majority
+	// is healthy. A removed member that returns joins again. Default 10 s, at least ElectionTimeout.
+	RemoveAfter time.Duration
+
+	// MaxVoters bounds the voting members; others hold the same state and are promoted when a voter is lost. Default 5,
+	// at least 1.
+	MaxVoters int
+
+	// Patience is how long a call of this member waits while no leader is known before it fails with [ErrOffline], or
+	// with [ErrOutcomeUnknown] if it had been sent. Default 10 s.
+	Patience time.Duration
+}
+
+// withDefaults returns c with its zero fields filled in.
+func (c Consensus) withDefaults() Consensus {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&c.Heartbeat, 500*time.Millisecond)
+	set(&c.ElectionTimeout, 2*time.Second)
+	set(&c.BootstrapDelay, 3*time.Second)
+	set(&c.RemoveAfter, 10*time.Second)
+	set(&c.Patience, 10*time.Second)
+	if c.MaxVoters == 0 {
+		c.MaxVoters = 5
+	}
+	return c
+}
+
+// longest bounds every duration, so that sums cannot overflow.
+const longest = 24 * time.Hour
+
+// validate checks c after withDefaults.
+func (c Consensus) validate() error {
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+		least time.Duration
+		rule  string
+	}{
+		{"Heartbeat", c.Heartbeat, 100 * time.Millisecond, "100ms"},
+		{"ElectionTimeout", c.ElectionTimeout, 2 * c.Heartbeat, "twice Heartbeat"},
+		{"BootstrapDelay", c.BootstrapDelay, 100 * time.Millisecond, "100ms"},
+		{"RemoveAfter", c.RemoveAfter, c.ElectionTimeout, "ElectionTimeout"},
+		{"Patience", c.Patience, time.Millisecond, "1ms"},
+	} {
+		if f.value < f.least {
+			return fmt.Errorf("groups: Consensus.%s is %v, must be at least %s", f.name, f.value, f.rule)
+		}
+		if f.value > longest {
+			return fmt.Errorf("groups: Consensus.%s is %v, must be at most %v", f.name, f.value, longest)
+		}
+	}
+	if c.MaxVoters < 1 {
+		return fmt.Errorf("groups: Consensus.MaxVoters is %d, must be at least 1", c.MaxVoters)
+	}
+	return nil
+}
+
+// Preference says how much a member wants to lead.
+type Preference = core.Preference
+
+const (
+	// Normal members vote and lead.
+	Normal = core.Normal
+	// Reluctant members vote, and lead only when no Normal member can.
+	Reluctant = core.Reluctant
+	// Observer members never vote, lead or found a group. They hold the state, may read it, and may send commands.
+	Observer = core.Observer
+)
+
+// options is what the functional options fill in.
+type options struct {
+	consensus  Consensus
+	preference Preference
+	expect     int
+	storage    logstore.Store
+	validators []tickets.Validator
+	codec      any // a codec.Codec[C], or nil
+}
+
+// Option changes how [Join] joins a group.
+type Option func(*options) error
+
+// WithConsensus sets times and limits of the consensus protocol. All members must use the same.
+func WithConsensus(c Consensus) Option {
+	return func(o *options) error {
+		o.consensus = c
+		return nil
+	}
+}
+
+// WithPreference says how much this member wants to lead. The default is [Normal]. Members of one group may differ.
+func WithPreference(p Preference) Option {
+	return func(o *options) error {
+		if p > Observer {
+			return fmt.Errorf("groups: WithPreference: unknown preference %d", p)
+		}
+		o.preference = p
+		return nil
+	}
+}
+
+// ExpectMembers says how many members the group will have when it first comes up. The group is founded only when more
+// than half of them agree, so no two halves of a network can found it twice. The default is 1: whoever is first founds
+// it alone, and if two did so without knowing of each other, the two histories are told apart and do not mix. All
+// members must use the same number.
+func ExpectMembers(n int) Option {
+	return func(o *options) error {
+		if n < 1 {
+			return fmt.Errorf("groups: ExpectMembers: %d is less than 1", n)
+		}
+		o.expect = n
+		return nil
+	}
+}
+
+// WithStorage sets where this member keeps the group's log. The default is what the network was opened with, which is
+// memory unless it says otherwise.
+func WithStorage(s logstore.Store) Option {
+	return func(o *options) error {
+		if s == nil {
+			return errors.New("groups: WithStorage: the store is nil")
+		}
+		o.storage = s
+		return nil
+	}
+}
+
+// RequireTicket makes members accept only peers with a ticket that the validator accepts. Repeated use adds up: all
+// validators must accept. Their signatures, in order, are part of the group's id. A bond ends when a ticket expires or
+// is withdrawn and no other replaces it.
+func RequireTicket(v tickets.Validator) Option {
+	return func(o *options) error {
+		if v == nil {
+			return errors.New("groups: RequireTicket: the validator is nil")
+		}
+		o.validators = append(o.validators, v)
+		return nil
+	}
+}
+
+// WithCodec sets how commands are encoded. The default is [codec.For]. All members must use the same codec and the same
+// command type; those that do not are refused with a reason that [Group.Status] shows.
+func WithCodec[C any](c codec.Codec[C]) Option {
+	return func(o *options) error {
+		if c == nil {
+			return errors.New("groups: WithCodec: the codec is nil")
+		}
+		o.codec = c
+		return nil
+	}
+}
