@@ -87,11 +87,10 @@ type lane struct {
 	f     *Fabric
 	dir   direction
 	queue []flight
-	last  time.Time // arrival of the last flight
-	armed bool      // an event will look at the first flight
+	armed bool // an event will look at the first flight
 }
 
-// flight is something under way.
+// flight is something under way. It arrives when it is due and all before it have arrived.
 type flight struct {
 	due    time.Time
 	arrive func() // with the fabric locked
@@ -99,10 +98,6 @@ type flight struct {
 
 func (l *lane) send(size int, arrive func()) {
 	due := l.f.linkOf(l.dir).arrival(time.Now(), size)
-	if due.Before(l.last) {
-		due = l.last
-	}
-	l.last = due
 	l.queue = append(l.queue, flight{due, arrive})
 	l.arm()
 }
@@ -135,9 +130,6 @@ func (l *lane) release() {
 		if l.queue[i].due.Before(earliest) {
 			l.queue[i].due = earliest
 		}
-	}
-	if l.last.Before(earliest) {
-		l.last = earliest
 	}
 	l.arm()
 }
