@@ -223,7 +223,6 @@ func (s *Sim) end(f Fault) {
 	case Freeze:
 		s.Resume(f.Nodes[0])
 	case Crash:
-		s.note("restart %d", f.Nodes[0])
 		s.Restart(f.Nodes[0])
 	}
 }

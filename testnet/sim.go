@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/node"
 	"github.com/mosaik-go/mosaik/internal/transport/simnet"
@@ -31,7 +32,8 @@ type Sim struct {
 	start  time.Time
 
 	mu     sync.Mutex
-	faults []string // what was done to the network, oldest first; at most maxFaults
+	faults []string     // what was done to the network, oldest first; at most maxFaults
+	off    map[int]bool // nodes without power
 }
 
 // maxFaults is how many faults are remembered for the failure message.
@@ -78,7 +80,7 @@ func Simulated(t testing.TB, n int, opts ...Option) *Sim {
 			t.Fatalf("testnet: environment variable %s: %v", SeedEnv, err)
 		}
 	}
-	s := &Sim{Net: newNet(t, seed, opts), start: time.Now()}
+	s := &Sim{Net: newNet(t, seed, opts), start: time.Now(), off: make(map[int]bool)}
 	s.fabric = simnet.New(simnet.Options{Seed: s.settings.seed, Link: simnet.Link(s.usual())})
 	s.under = append(s.under, func(c *node.Config) error {
 		c.NewHost = s.fabric.NewHost
@@ -170,12 +172,16 @@ func (s *Sim) Resume(i int) {
 	s.fabric.Resume(s.peerID(i))
 }
 
-// PowerOff ends a node so that not even its connections break: its peers hear nothing any more. After [Sim.Heal] they
-// would hear that it is gone.
+// PowerOff ends a node so that not even its connections break: its peers hear nothing any more, until [Sim.Restart] or
+// [Sim.Heal].
 func (s *Sim) PowerOff(i int) {
 	s.t.Helper()
-	s.Isolate(i)
-	s.Kill(i)
+	s.note("power off %d", i)
+	s.fabric.Isolate(s.peerID(i))
+	s.Net.Kill(i)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.off[i] = true
 }
 
 // Kill is [Net.Kill], and notes it.
@@ -183,6 +189,27 @@ func (s *Sim) Kill(i int) {
 	s.t.Helper()
 	s.note("kill %d", i)
 	s.Net.Kill(i)
+}
+
+// Close is [Net.Close], and notes it.
+func (s *Sim) Close(i int) {
+	s.t.Helper()
+	s.note("close %d", i)
+	s.Net.Close(i)
+}
+
+// Restart is [Net.Restart], and notes it. A node whose power was off has power again.
+func (s *Sim) Restart(i int) *mosaik.Network {
+	s.t.Helper()
+	s.note("restart %d", i)
+	s.mu.Lock()
+	off := s.off[i]
+	delete(s.off, i)
+	s.mu.Unlock()
+	if off {
+		s.fabric.Rejoin(s.peerID(i))
+	}
+	return s.Net.Restart(i)
 }
 
 // SetLinks changes the quality of all links.

@@ -27,6 +27,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -151,7 +152,7 @@ func (n *Net) Add(opts ...mosaik.Option) *mosaik.Network {
 }
 
 // open starts the node of a member that is down.
-func (n *Net) open(i int) *mosaik.Network {
+func (n *Net) open(i int, more ...mosaik.Option) *mosaik.Network {
 	n.t.Helper()
 	n.mu.Lock()
 	own := n.nodes[i].opts
@@ -161,7 +162,7 @@ func (n *Net) open(i int) *mosaik.Network {
 		h := slog.NewTextHandler(n.t.Output(), &slog.HandlerOptions{Level: *n.settings.level})
 		opts = append(opts, mosaik.WithLogger(slog.New(h).With("node", i)))
 	}
-	opts = slices.Concat(opts, n.settings.nodes, own)
+	opts = slices.Concat(opts, n.settings.nodes, own, more)
 	net, err := mosaik.New(n.t.Context(), n.name, opts...)
 	if err != nil {
 		n.t.Fatalf("testnet: open node %d: %v", i, err)
@@ -257,21 +258,19 @@ func (n *Net) takeDown(i int) *mosaik.Network {
 	return n.nodes[i].net
 }
 
-// Restart opens a node again that is down, with the identity and options it had, at a new address, and introduces it to
-// one node that runs, as a configured bootstrap peer would. What the program had opened on it is gone: join groups again.
+// Restart opens a node again that is down, with the identity and options it had, at a new address. The nodes that run
+// are its bootstrap peers, so it finds its way back by itself, in the background. What the program had opened on it is
+// gone: join groups again.
 func (n *Net) Restart(i int) *mosaik.Network {
 	n.t.Helper()
 	if n.member(i).up {
 		n.t.Fatalf("testnet: restart node %d: it is up", i)
 	}
-	others := n.Up()
-	net := n.open(i)
-	if len(others) > 0 {
-		ctx, cancel := context.WithTimeout(n.t.Context(), pairTimeout)
-		defer cancel()
-		// It may be cut off just now; discovery goes on trying.
-		_ = net.Discovery().Dial(ctx, n.Node(others[0]).Addr())
+	var peers []mosaik.PeerAddr
+	for _, j := range n.Up() {
+		peers = append(peers, n.Node(j).Addr())
 	}
+	net := n.open(i, mosaik.WithBootstrap(peers...))
 	if n.restart != nil {
 		n.restart(i, net)
 	}
@@ -287,25 +286,23 @@ func (n *Net) OnRestart(fn func(i int, node *mosaik.Network)) { n.restart = fn }
 func (n *Net) DiscoverAll(ctx context.Context) {
 	n.t.Helper()
 	up := n.Up()
+	errs := make([]error, len(up))
 	var wg sync.WaitGroup
-	for _, i := range up {
+	for k, i := range up {
 		wg.Go(func() {
-			from := n.Node(i)
-			for _, j := range up {
-				if j <= i {
-					continue
-				}
+			for _, j := range up[k+1:] {
 				ctx, cancel := context.WithTimeout(ctx, pairTimeout)
-				if err := from.Discovery().SyncWith(ctx, n.Node(j).Addr()); err != nil {
-					n.t.Errorf("testnet: discover: node %d with node %d: %v", i, j, err)
-				}
+				err := n.Node(i).Discovery().SyncWith(ctx, n.Node(j).Addr())
 				cancel()
+				if err != nil {
+					errs[k] = errors.Join(errs[k], fmt.Errorf("node %d with node %d: %w", i, j, err))
+				}
 			}
 		})
 	}
 	wg.Wait()
-	if n.t.Failed() {
-		n.t.FailNow()
+	if err := errors.Join(errs...); err != nil {
+		n.t.Fatalf("testnet: discover all: %v", err)
 	}
 	n.WaitFor("all nodes list all others", func() bool { return n.knowEachOther(up) })
 }

@@ -179,6 +179,8 @@ func TestKillAndPowerOff(t *testing.T) {
 		if connected(net.Net, 0, 2) {
 			t.Error("the silence was not noticed")
 		}
+		net.Restart(2)
+		meshed(net.Net, 0, 2)
 	})
 }
 

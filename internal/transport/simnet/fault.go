@@ -105,6 +105,10 @@ func (f *Fabric) Pause(p id.PeerID) {
 func (f *Fabric) Resume(p id.PeerID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.resume(p)
+}
+
+func (f *Fabric) resume(p id.PeerID) {
 	if !f.paused[p] {
 		return
 	}

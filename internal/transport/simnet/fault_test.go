@@ -578,3 +578,19 @@ func TestSeedReplays(t *testing.T) {
 		t.Error("two seeds, one history")
 	}
 }
+
+// A frozen process can be killed, and its next life is not frozen.
+func TestKillPaused(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w world) {
+		a, b := w.host("a"), w.host("b")
+		w.connect(a, b)
+		w.Pause(b.ID())
+		b.Kill()
+		w.settle()
+		if a.Connected(b.ID()) {
+			t.Error("the connection to the killed process did not break")
+		}
+		w.connect(a, w.host("b"))
+	})
+}

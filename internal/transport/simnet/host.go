@@ -309,8 +309,9 @@ func (h *host) shut(code link.Code) {
 	h.f.mu.Lock()
 	if !h.closed {
 		h.closed = true
-		h.f.places[h.addr].host = nil
 		h.watch.stop()
+		h.f.resume(h.id)
+		h.f.places[h.addr].host = nil
 		for _, d := range h.dials {
 			d.finish(transport.ErrClosed)
 		}
