@@ -2,6 +2,7 @@ package bond
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,7 +18,12 @@ type verdict struct {
 	allowed  bool
 	reason   string // why not
 	expires  tickets.Expiration
+	checked  time.Time
 }
+
+// recheckAfter is when a refused entry is checked again though it has not changed: a validator may have been unable to
+// reach what it needs.
+const recheckAfter = 30 * time.Second
 
 // allows reports whether the peer's tickets were accepted and have not expired.
 func (l *local) allows(who id.PeerID) bool {
@@ -51,7 +57,8 @@ func (m *Mesh) authorizeLocked(l *local) {
 			v.reason = "the ticket has expired"
 			m.revokeLocked(l, who, v.reason)
 		}
-		if !v.pending && (v.revision != e.Revision || expired) {
+		again := !v.allowed && now.Sub(v.checked) > recheckAfter
+		if !v.pending && (v.revision != e.Revision || expired || again) {
 			v.pending = true
 			m.wg.Go(func() { m.check(l, e) })
 		}
@@ -63,6 +70,10 @@ func (m *Mesh) check(l *local, e Listing) {
 	ctx, cancel := context.WithTimeout(m.ctx, checkTimeout)
 	defer cancel()
 	expires, err := judge(ctx, l, e)
+	now := time.Now()
+	if err == nil && !expires.Never() && !now.Before(expires.At) {
+		err = errors.New("the ticket has expired")
+	}
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -71,6 +82,7 @@ func (m *Mesh) check(l *local, e Listing) {
 		return
 	}
 	v.pending = false
+	v.checked = now
 	v.revision = e.Revision
 	v.allowed = err == nil
 	v.expires = expires

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -335,13 +336,22 @@ func (m *Mesh) run(t *trunk) {
 		return
 	}
 	err := t.read()
-	code := link.CodeOf(err)
+	code := codeOf(err)
 	if _, ok := errors.AsType[*violationError](err); ok {
 		m.log.Warn("closed a trunk", "peer", t.peer.Short(), "err", err)
 	}
 	m.drop(t, err)
-	t.stream.Abort(code)
-	t.out.Close()
+	if !t.orderly.Load() {
+		t.out.Abort(code)
+	}
+}
+
+// codeOf returns the close code of an error of a trunk.
+func codeOf(err error) link.Code {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return link.CodeTimeout
+	}
+	return link.CodeOf(err)
 }
 
 // adopt makes t the trunk of its peer, or says why it cannot be.
@@ -378,7 +388,7 @@ func (m *Mesh) drop(t *trunk, err error) {
 	if t.gone {
 		return
 	}
-	m.dropLocked(t, link.CodeOf(err) != link.CodeTimeout, fmt.Sprintf("the link ended: %v", err))
+	m.dropLocked(t, codeOf(err) != link.CodeTimeout, fmt.Sprintf("the link ended: %v", err))
 	p := m.peers[t.peer]
 	now := time.Now()
 	if now.Sub(t.since) >= steadyAfter {

@@ -1,6 +1,7 @@
 package bond
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -21,22 +22,20 @@ type trunk struct {
 	out    *link.Writer
 	in     *link.Reader
 
-	heard atomic.Int64 // frames received
-	sent  atomic.Int64 // frames sent
+	sent    atomic.Int64 // frames
+	orderly atomic.Bool  // shut in order: the stream must not be torn down
 
 	// channels maps the numbers of incoming frames to bonds. It is replaced, never changed; nil entries are closed.
 	channels atomic.Pointer[[]*Bond]
 
 	// Guarded by the mesh's mutex.
-	gone      bool
-	bonds     map[id.ID]*Bond
-	numbers   map[id.ID]uint32 // of channels, one for each group that ever had one here
-	waiting   map[id.ID]helloFrame
-	idle      time.Time // since when it has no bonds, zero when it has
-	lastHeard int64
-	heardAt   time.Time
-	lastSent  int64
-	sentAt    time.Time
+	gone     bool
+	bonds    map[id.ID]*Bond
+	numbers  map[id.ID]uint32 // of channels, one for each group that ever had one here
+	waiting  map[id.ID]helloFrame
+	idle     time.Time // since when it has no bonds, zero when it has
+	lastSent int64     // what sent was
+	sentAt   time.Time // when it last grew
 }
 
 // Times of a trunk.
@@ -61,7 +60,6 @@ func newTrunk(m *Mesh, s transport.Stream, dialed bool) *trunk {
 		numbers: make(map[id.ID]uint32),
 		waiting: make(map[id.ID]helloFrame),
 		idle:    now,
-		heardAt: now,
 		sentAt:  now,
 	}
 	t.channels.Store(new([]*Bond))
@@ -114,7 +112,7 @@ func (t *trunk) setLocked(group id.ID, b *Bond) {
 func (t *trunk) control(f interface{ append([]byte) []byte }) {
 	t.sent.Add(1)
 	if !t.out.TryAppend(f.append) {
-		// What is lost here would leave the two sides with different views, so the trunk starts afresh.
+		// Losing it would leave the two sides with different views, so the trunk starts afresh.
 		t.stream.Abort(link.CodeOverloaded)
 	}
 }
@@ -147,7 +145,6 @@ func (t *trunk) read() error {
 		if err != nil {
 			return err
 		}
-		t.heard.Add(1)
 		if len(body) == 0 {
 			return violation("empty frame")
 		}
@@ -231,17 +228,12 @@ func (t *trunk) sendData(channel uint32, m wire.Message) (int, bool) {
 	return size, ok
 }
 
-// superviseLocked keeps a quiet trunk alive and ends a dead or useless one.
+// superviseLocked keeps a quiet trunk alive and ends a useless one.
 func (t *trunk) superviseLocked(now time.Time) {
-	if n := t.heard.Load(); n != t.lastHeard {
-		t.lastHeard, t.heardAt = n, now
-	}
 	if n := t.sent.Load(); n != t.lastSent {
 		t.lastSent, t.sentAt = n, now
 	}
 	switch {
-	case now.Sub(t.heardAt) > silentAfter:
-		t.stream.Abort(link.CodeTimeout)
 	case !t.idle.IsZero() && now.Sub(t.idle) > idleAfter:
 		t.stream.Abort(link.CodeSuccess)
 	case now.Sub(t.sentAt) > pingAfter:
@@ -258,11 +250,23 @@ func (e *violationError) Error() string { return "protocol violation: " + e.what
 
 func (e *violationError) Unwrap() error { return &link.CloseError{Code: link.CodeProtocolViolation} }
 
-// open makes the trunk ready to send and receive.
+// open makes the trunk ready to send. It is called once, with the mesh's mutex held, before anything is sent.
 func (t *trunk) open() {
+	t.out = link.NewWriter(t.stream, link.WriterConfig{MaxFrame: maxFrame, Buffer: sendBuffer})
+	t.in = link.NewReader(t.stream, maxFrame)
+	t.in.LimitIdle(t.stream, silentAfter)
 	t.control(prefaceFrame{})
 }
 
-// shut ends the trunk, in order if flush.
-func (t *trunk) shut(flush bool) {
+// shut ends the trunk from this side. In order means that what waits is sent first, for a short while at most.
+func (t *trunk) shut(inOrder bool) {
+	if !inOrder {
+		t.stream.Abort(link.CodeCancelled)
+		return
+	}
+	t.orderly.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), flushGrace)
+	defer cancel()
+	t.out.Close(ctx)
+	t.stream.Close()
 }

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // lineEngine is an engine that commits what it is given, in order, as fast as gate lets it. It checks that it is never
 // called concurrently.
 type lineEngine struct {
-	t  *testing.T
+	t  testing.TB
 	mu sync.Mutex // taken with TryLock: contention is a fault
 
 	// gate, if set, is asked at each Flush how many of the waiting calls may be committed.
@@ -122,7 +122,7 @@ func (e *lineEngine) Flush(_ time.Duration, out *core.Output) {
 
 // sumMachine adds up single-byte commands and checks that Apply is never concurrent. Its results are the sums.
 type sumMachine struct {
-	t    *testing.T
+	t    testing.TB
 	busy sync.Mutex
 
 	hook func(item core.Item) // before each item
@@ -155,7 +155,7 @@ func (m *sumMachine) Apply(items []core.Item, _ uint64) {
 func (m *sumMachine) Reset() { m.sum, m.log = 0, nil; m.reset++ }
 
 // newTestGroup returns a group on the engine, with a service that has no node.
-func newTestGroup(t *testing.T, e *lineEngine, m *sumMachine, cfg GroupConfig) *Group {
+func newTestGroup(t testing.TB, e *lineEngine, m *sumMachine, cfg GroupConfig) *Group {
 	t.Helper()
 	e.t, m.t = t, t
 	svc := &Service{
