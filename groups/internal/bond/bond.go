@@ -9,6 +9,7 @@ import (
 
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/handshake"
 	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/tickets"
 )
@@ -51,14 +52,14 @@ type Bond struct {
 	mesh  *Mesh
 	local *local
 	trunk *trunk
-	nonce [nonceSize]byte
+	nonce handshake.Nonce
 	in    uint32 // channel number of frames that arrive
 
 	isUp atomic.Bool
 
 	// Guarded by the mesh's mutex, and constant once isUp.
 	greeted   bool // the peer's hello is here
-	peerNonce [nonceSize]byte
+	peerNonce handshake.Nonce
 	out       uint32    // channel number of frames sent
 	since     time.Time // it was begun, or came up
 	reason    string    // why it ended

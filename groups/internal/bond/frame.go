@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/handshake"
 	"github.com/mosaik-go/mosaik/internal/link"
 )
 
@@ -17,8 +18,6 @@ const version = 1
 
 // Sizes on the wire.
 const (
-	nonceSize    = 32
-	macSize      = 32
 	maxFrame     = 8 << 20 // bytes of one frame
 	maxCodecName = 64
 	maxReason    = 256
@@ -51,13 +50,13 @@ var errMalformed = errors.New("malformed frame")
 type helloFrame struct {
 	group   id.ID
 	channel uint32
-	nonce   [nonceSize]byte
+	nonce   handshake.Nonce
 }
 
 type proofFrame struct {
 	channel     uint32
-	answers     [nonceSize]byte
-	mac         [macSize]byte
+	answers     handshake.Nonce
+	mac         handshake.Proof
 	fingerprint id.ID
 	codec       string
 }

@@ -7,12 +7,13 @@ import (
 	"testing"
 
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/handshake"
 	"github.com/mosaik-go/mosaik/internal/link"
 )
 
 var (
-	sampleHello = helloFrame{group: id.Of("g"), channel: 300, nonce: [nonceSize]byte{1, 2, 3}}
-	sampleProof = proofFrame{channel: 7, answers: [nonceSize]byte{4}, mac: [macSize]byte{5}, fingerprint: id.Of("f"), codec: "postcard/1"}
+	sampleHello = helloFrame{group: id.Of("g"), channel: 300, nonce: handshake.Nonce{1, 2, 3}}
+	sampleProof = proofFrame{channel: 7, answers: handshake.Nonce{4}, mac: handshake.Proof{5}, fingerprint: id.Of("f"), codec: "postcard/1"}
 	sampleClose = closeFrame{group: id.Of("g"), code: link.CodeGroupInvalidProof, reason: "because"}
 )
 

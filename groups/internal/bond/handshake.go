@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/handshake"
 	"github.com/mosaik-go/mosaik/internal/link"
 )
 
@@ -35,7 +36,7 @@ func (m *Mesh) helloLocked(l *local, t *trunk) *Bond {
 		mesh:  m,
 		local: l,
 		trunk: t,
-		nonce: newNonce(),
+		nonce: handshake.NewNonce(),
 		in:    t.channelLocked(l.Group),
 		since: time.Now(),
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/handshake"
 	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/internal/transport"
 	"github.com/mosaik-go/mosaik/internal/transport/simnet"
@@ -49,7 +50,7 @@ func TestHostileInput(t *testing.T) {
 		}
 		return out
 	}
-	hello := (&helloFrame{group: g, channel: 0, nonce: newNonce()}).append(nil)
+	hello := (&helloFrame{group: g, channel: 0, nonce: handshake.NewNonce()}).append(nil)
 	noise := make([]byte, 4000)
 	for i := range noise {
 		noise[i] = byte(rand.Uint32())
@@ -114,7 +115,7 @@ func TestProofFitsOneHandshake(t *testing.T) {
 	t.Parallel()
 	l := &local{Local: Local{Group: id.Of("g"), Secret: id.Of("secret")}}
 	a, b, c := id.PeerID{1}, id.PeerID{2}, id.PeerID{3}
-	na, nb := newNonce(), newNonce()
+	na, nb := handshake.NewNonce(), handshake.NewNonce()
 	mac := prove(testNetwork, l, a, b, na, nb)
 	if !verify(mac, testNetwork, l, a, b, na, nb) {
 		t.Fatal("the proof itself is refused")
@@ -124,13 +125,13 @@ func TestProofFitsOneHandshake(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"reflected":         verify(mac, testNetwork, l, b, a, nb, na),
 		"nonces swapped":    verify(mac, testNetwork, l, a, b, nb, na),
-		"other nonce":       verify(mac, testNetwork, l, a, b, na, newNonce()),
+		"other nonce":       verify(mac, testNetwork, l, a, b, na, handshake.NewNonce()),
 		"other verifier":    verify(mac, testNetwork, l, a, c, na, nb),
 		"other prover":      verify(mac, testNetwork, l, c, b, na, nb),
 		"other network":     verify(mac, id.Of("other"), l, a, b, na, nb),
 		"other group":       verify(mac, testNetwork, other, a, b, na, nb),
 		"other secret":      verify(mac, testNetwork, guess, a, b, na, nb),
-		"one bit different": verify([macSize]byte(append([]byte{mac[0] ^ 1}, mac[1:]...)), testNetwork, l, a, b, na, nb),
+		"one bit different": verify(handshake.Proof(append([]byte{mac[0] ^ 1}, mac[1:]...)), testNetwork, l, a, b, na, nb),
 	} {
 		if ok {
 			t.Errorf("%s: accepted", name)

@@ -8,7 +8,6 @@ package bond
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -416,9 +415,4 @@ func (m *Mesh) downLocked(b *Bond, closed bool, reason string) {
 	if b.isUp.CompareAndSwap(true, false) {
 		b.local.Sink.Down(b, closed)
 	}
-}
-
-func newNonce() (n [nonceSize]byte) {
-	rand.Read(n[:])
-	return n
 }

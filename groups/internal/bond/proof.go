@@ -1,34 +1,38 @@
 package bond
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/binary"
-
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/handshake"
 )
 
-// proofLabel keeps these MACs apart from every other use of a key.
-const proofLabel = "mosaik groups bond proof v1"
+// proofPurpose keeps these proofs apart from every other use of handshakes. Its version changes with the handshake.
+const proofPurpose = "mosaik groups bond v1"
 
-// prove returns the proof that prover knows the secret of the group, made for verifier: HMAC-SHA256 (RFC 2104) over
-// everything the two sides see, so that a proof fits one direction of one handshake between two identities.
-func prove(network id.ID, l *local, prover, verifier id.PeerID, proverNonce, verifierNonce [nonceSize]byte) (mac [macSize]byte) {
-	h := hmac.New(sha256.New, l.Secret[:])
-	for _, part := range [][]byte{
-		[]byte(proofLabel), network[:], l.Group[:], prover[:], verifier[:], proverNonce[:], verifierNonce[:],
-	} {
-		var n [8]byte
-		binary.LittleEndian.PutUint64(n[:], uint64(len(part)))
-		h.Write(n[:])
-		h.Write(part)
+// proofKey is the key of one group's proofs.
+func proofKey(l *local) handshake.Key {
+	return handshake.Key(l.Secret.Derive([]byte(proofPurpose), l.Group[:]))
+}
+
+// proofOf returns what both sides know of the handshake between prover and verifier, and the prover's role in it: since
+// either side may begin, the one with the smaller identity counts as the initiator.
+func proofOf(network id.ID, prover, verifier id.PeerID, proverNonce, verifierNonce handshake.Nonce) (*handshake.Context, handshake.Role) {
+	c := &handshake.Context{Purpose: proofPurpose, Network: network}
+	if prover.Compare(verifier) < 0 {
+		c.Initiator, c.NonceI, c.Acceptor, c.NonceA = prover, proverNonce, verifier, verifierNonce
+		return c, handshake.Initiator
 	}
-	h.Sum(mac[:0])
-	return mac
+	c.Initiator, c.NonceI, c.Acceptor, c.NonceA = verifier, verifierNonce, prover, proverNonce
+	return c, handshake.Acceptor
+}
+
+// prove returns the proof that prover knows the secret of the group, made for verifier.
+func prove(network id.ID, l *local, prover, verifier id.PeerID, proverNonce, verifierNonce handshake.Nonce) handshake.Proof {
+	c, role := proofOf(network, prover, verifier, proverNonce, verifierNonce)
+	return c.Prove(proofKey(l), role)
 }
 
 // verify checks a proof in constant time.
-func verify(mac [macSize]byte, network id.ID, l *local, prover, verifier id.PeerID, proverNonce, verifierNonce [nonceSize]byte) bool {
-	want := prove(network, l, prover, verifier, proverNonce, verifierNonce)
-	return hmac.Equal(mac[:], want[:])
+func verify(p handshake.Proof, network id.ID, l *local, prover, verifier id.PeerID, proverNonce, verifierNonce handshake.Nonce) bool {
+	c, role := proofOf(network, prover, verifier, proverNonce, verifierNonce)
+	return c.Verify(proofKey(l), role, p)
 }
