@@ -30,9 +30,12 @@ const (
 	Lagged         = host.Lagged         // the iteration was too slow; Missed events are lost
 )
 
-// Events returns what happens to the group from the call on, until ctx ends, the handle is closed or the group is over.
-// The sequence is to be iterated once, and promptly: an iteration that falls more than 256 events behind loses the oldest
-// and sees a [Lagged] event in their place. It never slows down the group.
+// Events returns what happens to the group from the call on, until ctx ends, the handle is closed or the group is over;
+// what came before the end is still delivered. Breaking off a loop loses nothing: the next loop over the same sequence
+// goes on where it stopped. Only one loop may run at a time.
+//
+// A subscription never slows down the group. When it falls more than 256 events behind, the oldest are dropped and a
+// [Lagged] event takes their place.
 func (g *Group[C, Q, R]) Events(ctx context.Context) iter.Seq[Event] {
 	return g.host.Events(ctx, g.done)
 }

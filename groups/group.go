@@ -78,7 +78,7 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 	n := net.Node()
 	if o.storage == nil {
 		if o.storage = n.Storage; o.storage == nil {
-			o.storage = logstore.NewMemory()
+			o.storage = logstore.Memory()
 		}
 	}
 	first := newMachine()

@@ -3,5 +3,8 @@ package bond
 import "github.com/mosaik-go/mosaik/groups/internal/wire"
 
 // note and noteOf make a message that carries a text, and read it.
-func note(text string) wire.Message { return wire.Text(text) }
-func noteOf(m wire.Message) string  { return wire.TextOf(m) }
+func note(text string) wire.Message {
+	return &wire.Forward{Items: []wire.Item{{Count: 1, Payload: []byte(text)}}}
+}
+
+func noteOf(m wire.Message) string { return string(m.(*wire.Forward).Items[0].Payload) }

@@ -112,21 +112,26 @@ func (h *eventHub) close() {
 	}
 }
 
-// take returns what is queued, with a report of what was missed in front.
-func (h *eventHub) take(s *subscriber) (evs []Event, closed bool) {
+// take returns the next event that is queued, or a report of what was missed before it.
+func (h *eventHub) take(s *subscriber) (ev Event, ok, closed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s.missed > 0 {
-		evs = append(evs, Event{Kind: Lagged, At: time.Now(), Missed: s.missed})
+		ev = Event{Kind: Lagged, At: time.Now(), Missed: s.missed}
 		s.missed = 0
+		return ev, true, h.closed
 	}
-	evs = append(evs, s.queue...)
-	s.queue = s.queue[:0]
-	return evs, h.closed
+	if len(s.queue) == 0 {
+		return Event{}, false, h.closed
+	}
+	ev = s.queue[0]
+	s.queue = slices.Delete(s.queue, 0, 1)
+	return ev, true, h.closed
 }
 
-// Events returns what happens from now on, until ctx ends, done is closed or the group is over. The subscription begins
-// with the call of Events, not with the first iteration; it must be iterated at most once.
+// Events returns what happens from now on, until ctx ends, done is closed or the group is over; what came before the end
+// is still delivered. Breaking off a loop loses nothing, the next one goes on where it stopped. Only one loop may run at
+// a time. A subscription that is not read takes bounded memory until ctx ends or the group is over.
 func (g *Group) Events(ctx context.Context, done <-chan struct{}) iter.Seq[Event] {
 	h := &g.events
 	s := &subscriber{ready: make(chan struct{}, 1)}
@@ -136,21 +141,19 @@ func (g *Group) Events(ctx context.Context, done <-chan struct{}) iter.Seq[Event
 	}
 	h.subs[s] = struct{}{}
 	h.mu.Unlock()
-	drop := func() {
+	context.AfterFunc(ctx, func() {
 		h.mu.Lock()
 		delete(h.subs, s)
 		h.mu.Unlock()
-	}
-	stop := context.AfterFunc(ctx, drop) // in case it is never iterated
+	})
 	return func(yield func(Event) bool) {
-		defer drop()
-		defer stop()
 		for {
-			evs, closed := h.take(s)
-			for _, ev := range evs {
+			ev, ok, closed := h.take(s)
+			if ok {
 				if !yield(ev) {
 					return
 				}
+				continue
 			}
 			if closed {
 				return

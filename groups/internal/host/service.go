@@ -177,8 +177,11 @@ func (s *Service) found(m *membership, cfg GroupConfig, build func() (Machine, a
 		return nil, nil, ErrClosed
 	}
 	s.metrics.active.Inc()
+	if err := s.node.Disc.AddGroups(cfg.ID); err != nil {
+		s.Release(g)
+		return nil, nil, fmt.Errorf("groups: enter %s in the peer entry: %w", cfg.ID.Short(), err)
+	}
 	s.mesh.Add(g.cfg.Bond)
-	s.node.Disc.AddGroups(cfg.ID)
 	return g, owner, nil
 }
 
@@ -278,7 +281,9 @@ func (s *Service) leave(ctx context.Context, m *membership) error {
 
 // withdraw ends the bonds of a group and takes it off the peer entry.
 func (s *Service) withdraw(g *Group) {
-	s.node.Disc.RemoveGroups(g.cfg.ID)
+	if err := s.node.Disc.RemoveGroups(g.cfg.ID); err != nil {
+		s.log.Warn("cannot withdraw a group from the peer entry", "group", g.cfg.ID.Short(), "err", err)
+	}
 	s.mesh.Remove(g.cfg.ID)
 }
 
