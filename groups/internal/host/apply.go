@@ -33,16 +33,16 @@ func (g *Group) apply() (again bool) {
 			g.mu.Unlock()
 			return again
 		}
-		runs := g.queue
+		orders := g.queue
 		g.queue = g.spares
 		g.mu.Unlock()
-		for i := range runs {
-			if !g.applyRun(&runs[i]) {
+		for i := range orders {
+			if !g.carryOut(&orders[i]) {
 				break
 			}
 		}
-		clear(runs)
-		g.spares = runs[:0]
+		clear(orders)
+		g.spares = orders[:0]
 	}
 }
 
@@ -57,9 +57,22 @@ func (g *Group) reportLocked() bool {
 	return true
 }
 
+// carryOut does one order. It returns false if the group failed.
+func (g *Group) carryOut(o *order) bool {
+	if !o.reset {
+		return g.applyRun(&o.run, o.epoch)
+	}
+	if err := contain(g.machine.Reset); err != nil {
+		g.fail(err)
+		return false
+	}
+	g.progress.restart()
+	return true
+}
+
 // applyRun applies one run in pieces, so that queries get their turn, and settles the calls in it. It returns false if
 // the group failed.
-func (g *Group) applyRun(run *core.Apply) bool {
+func (g *Group) applyRun(run *core.Apply, epoch uint64) bool {
 	items := run.Items
 	for len(items) > 0 {
 		n, commands, bytes := 0, 0, 0
@@ -70,7 +83,7 @@ func (g *Group) applyRun(run *core.Apply) bool {
 		}
 		piece := items[:n]
 		items = items[n:]
-		if err := g.applyPiece(piece, run.Term); err != nil {
+		if err := contain(func() { g.machine.Apply(piece, run.Term) }); err != nil {
 			g.fail(err)
 			return false
 		}
@@ -91,7 +104,7 @@ func (g *Group) applyRun(run *core.Apply) bool {
 		g.mu.Unlock()
 
 		last := &piece[n-1]
-		g.progress.advance(last.First+core.Index(last.Count)-1, 0)
+		g.progress.advance(last.First+core.Index(last.Count)-1, epoch, 0)
 		g.meter.applied(commands, g.progress.user.Load())
 		if !local {
 			continue
@@ -110,20 +123,22 @@ func (g *Group) applyRun(run *core.Apply) bool {
 			}
 		}
 	}
-	g.progress.advance(g.progress.user.Load(), run.RaftIndex)
+	g.progress.advance(g.progress.user.Load(), epoch, run.RaftIndex)
 	g.mu.Lock()
-	g.applied = run.RaftIndex
+	if epoch == g.epoch {
+		g.applied = run.RaftIndex
+	}
 	g.mu.Unlock()
 	return true
 }
 
-// applyPiece calls the machine and contains its panics.
-func (g *Group) applyPiece(items []core.Item, term uint64) (err error) {
+// contain calls the machine and turns a panic into an error.
+func contain(call func()) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	g.machine.Apply(items, term)
+	call()
 	return nil
 }

@@ -87,7 +87,8 @@ func (g *Group) Do(ctx context.Context, c *Call) (reusable bool) {
 			return false
 		}
 	}
-	return c.Failure == 0
+	// A Feed is answered before it is committed: until then the engine may have to send it again.
+	return c.Failure == 0 && !c.Feed
 }
 
 // Read is one strong read under way.

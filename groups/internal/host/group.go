@@ -56,9 +56,10 @@ type Group struct {
 	waiting  int // readers that wait for room
 	running  bool
 	applying bool
-	queue    []core.Apply // decided and not yet taken by the applier
-	spares   []core.Apply
-	applied  uint64 // raft index, for the engine
+	queue    []order // decided and not yet taken by the applier
+	spares   []order
+	epoch    uint64 // counts the histories that the engine has been part of
+	applied  uint64 // raft index of the present history, for the engine
 	backlog  int    // bytes applied since the engine was last told
 	eager    bool   // the engine waits for progress of the applier
 	reported uint64 // what of applied the engine knows
@@ -72,7 +73,14 @@ type Group struct {
 	bonds    map[id.PeerID]*bond.Bond
 	told     uint64 // raft index that the engine knows to be applied
 	leftTold bool
-	decided  []core.Apply // of the last flush, not yet in queue
+	decided  []order // of the last flush, not yet in queue
+}
+
+// order is something for the applier to do: put the machine back to its beginning, or apply a run.
+type order struct {
+	reset bool
+	epoch uint64
+	run   core.Apply
 }
 
 // Limits of the driver. The engine has its own, given by its configuration.

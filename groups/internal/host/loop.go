@@ -164,7 +164,12 @@ func (g *Group) follow() {
 	for i := range out.Send {
 		g.send(&out.Send[i])
 	}
-	g.decided = append(g.decided, out.Apply...)
+	if out.Reset {
+		g.begin()
+	}
+	for i := range out.Apply {
+		g.decided = append(g.decided, order{epoch: g.epoch, run: out.Apply[i]})
+	}
 	for _, a := range out.Acked {
 		g.finish(a.Call.Host.(*Call), a.First, 0)
 	}
@@ -205,6 +210,22 @@ func (g *Group) send(e *core.Envelope) {
 	if !b.Send(e.Message) {
 		g.meter.dropped.Inc()
 	}
+}
+
+// begin follows the engine into another history: what was decided before is applied first, then the machine starts
+// afresh.
+func (g *Group) begin() {
+	g.mu.Lock()
+	g.epoch++
+	g.applied, g.reported, g.told = 0, 0, 0
+	g.mu.Unlock()
+	reads := g.progress.begin(g.epoch)
+	g.mu.Lock()
+	g.box.reads = append(g.box.reads, reads...)
+	g.mu.Unlock()
+	g.decided = append(g.decided, order{reset: true, epoch: g.epoch})
+	g.events.emit(Event{Kind: StateReset})
+	g.log.Warn("this member was removed; it begins again with an empty machine")
 }
 
 // finish ends a call of which the engine has nothing more to say and the applier knows nothing.

@@ -13,7 +13,8 @@ type progress struct {
 	user atomic.Uint64 // user index applied
 
 	mu      sync.Mutex // guards all following fields
-	raft    uint64     // raft index applied
+	epoch   uint64     // counts the histories that this member has been part of
+	raft    uint64     // raft index applied in the present history
 	waiters indexHeap  // for user indices
 	reads   readHeap   // for raft indices
 	falls   chan struct{}
@@ -29,16 +30,22 @@ func (p *progress) position() (core.Index, <-chan struct{}) {
 	return p.user.Load(), p.falls
 }
 
-// reset notes that the machine starts afresh. Reads that wait are for the engine to answer.
-func (p *progress) reset() {
+// begin notes that the engine has begun another history: raft indices count anew from here. What was decided in the
+// history before may still be applied; after that comes restart. It returns the reads that waited for indices which will
+// not come.
+func (p *progress) begin(epoch uint64) []*Read {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	reads := p.reads
+	p.epoch, p.raft, p.reads = epoch, 0, nil
+	return reads
+}
+
+// restart notes that the machine is empty again.
+func (p *progress) restart() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.user.Store(0)
-	p.raft = 0
-	for _, r := range p.reads {
-		r.settle(false)
-	}
-	p.reads = nil
 	if p.falls != nil {
 		close(p.falls)
 		p.falls = nil
@@ -52,11 +59,14 @@ type indexWait struct {
 	place   int           // in the heap, -1 when out of it
 }
 
-// advance notes that the machine has applied up to the user index and, if raft is not zero, all up to the raft index.
-func (p *progress) advance(user core.Index, raft uint64) {
+// advance notes that the machine has applied up to the user index and, if raft is not zero, all up to the raft index of
+// the history.
+func (p *progress) advance(user core.Index, epoch, raft uint64) {
 	p.user.Store(user)
 	p.mu.Lock()
-	p.raft = max(p.raft, raft)
+	if epoch == p.epoch {
+		p.raft = max(p.raft, raft)
+	}
 	for len(p.waiters) > 0 && p.waiters[0].index <= user {
 		close(heap.Pop(&p.waiters).(*indexWait).reached)
 	}
