@@ -23,6 +23,7 @@ const (
 	CodeTimeout             Code = 408 // no frame arrived within the allowed time
 	CodeSupplanted          Code = 409 // a newer incarnation of the same identity took over
 	CodeFrameTooLarge       Code = 413 // a frame exceeded the limit of its protocol
+	CodeClockDrift          Code = 425 // the clocks of the two sides differ too much
 	CodeOverloaded          Code = 429 // too many streams, requests or frames
 	CodeBanned              Code = 430 // the peer misbehaved earlier and is kept out for a while
 )
@@ -58,6 +59,7 @@ var codeNames = map[Code]string{
 	CodeTimeout:               "timeout",
 	CodeSupplanted:            "supplanted by a newer incarnation",
 	CodeFrameTooLarge:         "frame too large",
+	CodeClockDrift:            "clock drift",
 	CodeOverloaded:            "overloaded",
 	CodeBanned:                "banned",
 	CodeStreamNotAllowed:      "stream: not allowed",

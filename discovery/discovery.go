@@ -1,0 +1,211 @@
+package discovery
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mosaik-go/mosaik/discovery/internal/overlay"
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+)
+
+// ErrClosed reports that discovery is closed.
+var ErrClosed = errors.New("discovery: closed")
+
+// Env is what discovery runs on. Package mosaik fills it in.
+type Env struct {
+	Host      transport.Host
+	Key       ed25519.PrivateKey
+	Network   id.ID
+	Bootstrap []PeerAddr
+	Tags      []string
+	Registry  bool         // use the same-host registry
+	Logger    *slog.Logger // nil: log nowhere
+	Metrics   prometheus.Registerer
+}
+
+// Discovery is a node's part in finding the others. All methods are safe for concurrent use.
+type Discovery struct {
+	env   Env
+	cfg   Config
+	host  transport.Host
+	self  PeerID
+	log   *slog.Logger
+	count *metrics
+	bell  *bell
+
+	own     *ownEntry
+	store   *store
+	hood    *hood
+	conduct *conduct
+	syncs   *syncs
+	net     chan transport.Event // what the host reports
+	shelf   *shelf               // of the registry; nil: not used
+
+	loopCtx   context.Context // of the loops and what they start; ends first
+	stopLoops context.CancelFunc
+	loops     sync.WaitGroup
+
+	mu      sync.Mutex
+	closing bool
+	streams map[transport.Stream]struct{}
+	tasks   sync.WaitGroup // what handles streams; added to only under mu while not closing
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Start publishes the node's entry and begins to look for others. It waits for nobody. The entry's incarnation is that of
+// the host.
+func Start(env Env, cfg Config) (*Discovery, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if env.Logger == nil {
+		env.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &Discovery{
+		env:     env,
+		cfg:     cfg,
+		host:    env.Host,
+		self:    env.Host.ID(),
+		log:     env.Logger,
+		bell:    newBell(),
+		net:     make(chan transport.Event, 256),
+		streams: make(map[transport.Stream]struct{}),
+	}
+	first, err := d.firstEntry()
+	if err != nil {
+		return nil, fmt.Errorf("discovery: own entry: %w", err)
+	}
+	if d.count, err = newMetrics(env.Metrics, env.Network); err != nil {
+		return nil, fmt.Errorf("discovery: metrics: %w", err)
+	}
+	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	d.own = newOwnEntry()
+	d.store = newStore(d, first)
+	d.hood = newHood(d, rng)
+	d.conduct = newConduct()
+	d.syncs = newSyncs()
+	for _, a := range env.Bootstrap {
+		d.hood.addContact(a, overlay.Bootstrap)
+	}
+	d.loopCtx, d.stopLoops = context.WithCancel(context.Background())
+	d.host.Handle(protocolGossip, d.serveGossip)
+	d.host.Handle(protocolSync, d.serveSync)
+	if env.Registry {
+		d.shelf = d.openShelf()
+	}
+	d.loops.Go(d.runStore)
+	d.loops.Go(d.runHood)
+	d.loops.Go(d.runAnnounce)
+	d.loops.Go(d.runProbes)
+	if d.shelf != nil {
+		d.loops.Go(d.runShelf)
+	}
+	return d, nil
+}
+
+// firstEntry returns the own entry as it is at the start.
+func (d *Discovery) firstEntry() (SignedPeerEntry, error) {
+	e := newEntry(d.env.Network, d.host.Addr(), int64(d.host.Incarnation()))
+	e, err := e.WithTags(d.env.Tags...)
+	if err != nil {
+		return SignedPeerEntry{}, err
+	}
+	return e.Sign(d.env.Key)
+}
+
+// enter registers what handles a stream, so that Close can end and wait for it. It reports false when discovery is
+// closing; the stream is aborted then.
+func (d *Discovery) enter(s transport.Stream) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closing {
+		s.Abort(link.CodeShutdown)
+		return false
+	}
+	d.streams[s] = struct{}{}
+	d.tasks.Add(1)
+	return true
+}
+
+func (d *Discovery) leave(s transport.Stream) {
+	d.mu.Lock()
+	delete(d.streams, s)
+	d.mu.Unlock()
+	d.tasks.Done()
+}
+
+// closed reports whether Close or Kill has begun.
+func (d *Discovery) closed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closing
+}
+
+// Close tells the neighbours that this node departs, waits until they have heard it, but no longer than DepartureWindow
+// and ctx, and ends everything. It is idempotent; every call waits for the one close.
+func (d *Discovery) Close(ctx context.Context) error {
+	d.closeOnce.Do(func() {
+		d.stopBeginning()
+		ctx, cancel := context.WithTimeout(ctx, d.cfg.DepartureWindow)
+		defer cancel()
+		d.sayGoodbye(ctx)
+		d.end()
+	})
+	return d.closeErr
+}
+
+// Kill ends everything without telling anybody, as if the process had died. The registry keeps what it has.
+func (d *Discovery) Kill() {
+	d.closeOnce.Do(func() {
+		d.stopBeginning()
+		d.end()
+		d.closeErr = ErrClosed
+	})
+}
+
+// stopBeginning ends all loops and refuses new streams. Those that run go on.
+func (d *Discovery) stopBeginning() {
+	d.host.Handle(protocolGossip, nil)
+	d.host.Handle(protocolSync, nil)
+	d.stopLoops()
+	d.loops.Wait()
+}
+
+// end aborts what is left, waits for it and tells subscribers.
+func (d *Discovery) end() {
+	d.mu.Lock()
+	d.closing = true
+	for s := range d.streams {
+		s.Abort(link.CodeShutdown)
+	}
+	d.mu.Unlock()
+	d.tasks.Wait()
+	d.store.flush()
+	d.bell.close()
+}
+
+// now is the node's clock in the unit of versions.
+func now() int64 { return time.Now().UnixMilli() }
+
+// background runs fn beside the handler of a stream, and Close waits for it. When discovery is closing already, fn does
+// not run: the stream is about to be aborted.
+func (d *Discovery) background(s transport.Stream, fn func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closing {
+		d.tasks.Go(fn)
+	}
+}

@@ -1,0 +1,199 @@
+package discovery
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mosaik-go/mosaik/internal/link"
+)
+
+// Status explains the state of discovery on a node.
+type Status struct {
+	Self       PeerAddr
+	Version    Version
+	Peers      int               // in the catalog, without this node
+	Tombstones int               // departed peers that are remembered
+	Neighbours []NeighbourStatus // by peer id
+	AloneSince time.Time         // zero while there is a neighbour
+	Contacts   []ContactStatus   // peers this node was told of, in that order
+	LastSync   SyncStatus        // the latest comparison that this node began; At is zero before the first
+	Announce   time.Duration     // mean pause between signs of life at the present size of the network
+	// Refused counts what this node turned down, by reason: gone, outdated, future, foreign, full, held, conflict,
+	// signature, violation, banned, overloaded.
+	Refused map[string]uint64
+	// RefusedBy counts what peers turned this node down for, by their close code's name.
+	RefusedBy map[string]uint64
+	Drift     *DriftStatus     // the latest peer whose clock differs too much; nil: none
+	Duplicate *DuplicateStatus // another node with this identity; nil: none was noticed
+	Registry  RegistryStatus
+}
+
+// NeighbourStatus is a link to a neighbour.
+type NeighbourStatus struct {
+	Peer    PeerID
+	Dialled bool // by this node
+	Since   time.Time
+	Waiting int // bytes
+}
+
+// ContactStatus is a peer that this node was told of.
+type ContactStatus struct {
+	Addr   PeerAddr
+	Origin string // bootstrap, dialled or found
+	Known  bool   // it is in the catalog
+	Fails  int    // in a row
+	Next   time.Time
+	Err    error // of the last attempt
+}
+
+// SyncStatus is a comparison of catalogs.
+type SyncStatus struct {
+	Peer           PeerID
+	At             time.Time
+	Took           time.Duration
+	Sent, Received int // updates
+	Err            error
+}
+
+// DriftStatus is a peer's clock that differs from this node's by more than is allowed. One of the two is wrong.
+type DriftStatus struct {
+	Off   time.Duration
+	Ahead bool // the peer's clock is ahead of this node's
+	At    time.Time
+}
+
+// DuplicateStatus is another node that uses this node's identity.
+type DuplicateStatus struct {
+	Start time.Time // when that node was opened, by its clock; zero if that is not known
+	At    time.Time // when it was last noticed
+	Times int
+}
+
+// RegistryStatus is the same-host registry as this node uses it.
+type RegistryStatus struct {
+	Dir string // empty: not used
+	Err error  // why it cannot be used
+}
+
+// Status returns the present state.
+func (d *Discovery) Status() Status {
+	c := d.Catalog()
+	out := Status{
+		Self:     d.host.Addr(),
+		Version:  c.Local().Version(),
+		Peers:    c.Len(),
+		Registry: d.shelf.status(),
+	}
+	s := d.store
+	s.mu.Lock()
+	out.Tombstones = s.core.Departures()
+	out.Announce = d.cfg.announceEvery(s.core.Len())
+	out.Refused = maps.Clone(s.refused)
+	out.RefusedBy = maps.Clone(s.refusedByPeers)
+	out.Drift = s.drift
+	out.Duplicate = s.duplicate
+	s.mu.Unlock()
+
+	d.syncs.mu.Lock()
+	out.LastSync = d.syncs.last
+	d.syncs.mu.Unlock()
+
+	h := d.hood
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out.AloneSince, _ = h.core.Alone()
+	for p, n := range h.links {
+		l, _ := h.core.Get(p)
+		out.Neighbours = append(out.Neighbours, NeighbourStatus{p, l.Dialled, l.Since, n.w.Waiting()})
+	}
+	slices.SortFunc(out.Neighbours, func(a, b NeighbourStatus) int { return a.Peer.Compare(b.Peer) })
+	for _, k := range h.contacts.All() {
+		out.Contacts = append(out.Contacts, ContactStatus{
+			Addr: k.Addr, Origin: k.Origin.String(), Known: s.known(k.Addr.ID), Fails: k.Retry.Fails, Next: k.Retry.At, Err: k.Err,
+		})
+	}
+	return out
+}
+
+// String explains the status in a few lines.
+func (s Status) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d peers, %d neighbours\n", s.Peers, len(s.Neighbours))
+	if !s.AloneSince.IsZero() {
+		fmt.Fprintf(&b, "no neighbour since %s\n", s.AloneSince.Format(time.TimeOnly))
+	}
+	for _, c := range s.Contacts {
+		if !c.Known && c.Err != nil {
+			fmt.Fprintf(&b, "%s contact %s not reached after %d attempts: %v\n", c.Origin, c.Addr.ID.Short(), c.Fails, c.Err)
+		}
+	}
+	if s.Drift != nil {
+		side := "behind"
+		if s.Drift.Ahead {
+			side = "ahead of"
+		}
+		fmt.Fprintf(&b, "a peer's clock is %v %s this node's\n", s.Drift.Off.Round(time.Second), side)
+	}
+	if s.Duplicate != nil {
+		fmt.Fprintf(&b, "another node uses this node's identity, last noticed %s\n", s.Duplicate.At.Format(time.TimeOnly))
+	}
+	if s.Registry.Err != nil {
+		fmt.Fprintf(&b, "same-host registry not used: %v\n", s.Registry.Err)
+	}
+	if s.LastSync.Err != nil {
+		fmt.Fprintf(&b, "last comparison failed: %v\n", s.LastSync.Err)
+	}
+	for _, list := range []struct {
+		what   string
+		counts map[string]uint64
+	}{{"refused here", s.Refused}, {"refused by peers", s.RefusedBy}} {
+		for _, reason := range slices.Sorted(maps.Keys(list.counts)) {
+			fmt.Fprintf(&b, "%s: %s %d\n", list.what, reason, list.counts[reason])
+		}
+	}
+	return b.String()
+}
+
+// refusedBy takes note that a peer turned this node down.
+func (s *store) refusedBy(code link.Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusedByPeers[code.String()]++
+}
+
+// drifted takes note of a peer whose clock differs too much.
+func (s *store) drifted(off time.Duration, ahead bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drift = &DriftStatus{Off: off, Ahead: ahead, At: time.Now()}
+}
+
+// noteDuplicate takes note of another node with this identity. It reports whether that is news, and has an event tell it.
+func (s *store) noteDuplicate(start int64) bool {
+	const repeat = time.Minute
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := &DuplicateStatus{At: time.Now(), Times: 1}
+	if start != 0 {
+		next.Start = time.UnixMilli(start)
+	}
+	last := s.duplicate
+	if last != nil {
+		next.Times = last.Times + 1
+		if start == 0 {
+			next.Start = last.Start
+		}
+	}
+	s.duplicate = next
+	if last != nil && (start == 0 || next.Start.Equal(last.Start)) && next.At.Sub(s.duplicateTold) < repeat {
+		return false
+	}
+	s.duplicateTold = next.At
+	local := s.core.Local().Entry
+	s.events = append(s.events, Event{Kind: DuplicateIdentity, Peer: local.Peer, Entry: PeerEntry{local}})
+	s.note(urgent)
+	return true
+}

@@ -1,0 +1,299 @@
+package discovery
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mosaik-go/mosaik/discovery/internal/antientropy"
+	"github.com/mosaik-go/mosaik/discovery/internal/catalog"
+	"github.com/mosaik-go/mosaik/discovery/internal/rtt"
+	"github.com/mosaik-go/mosaik/discovery/internal/wire"
+	"github.com/mosaik-go/mosaik/id"
+)
+
+// How long changes may wait before they show in the snapshot. Making one costs time in proportion to the number of peers,
+// so with many peers it is not done for each change; with few it is done at once.
+const (
+	flushPerPeer = 10 * time.Microsecond
+	flushMax     = 50 * time.Millisecond
+	flushQuiet   = time.Second // what nobody waits for: signs of life, better estimates
+	eventsMax    = 4096        // of events that wait for the snapshot
+)
+
+// Changes of content that an origin may make at once, and then one for each refill.
+const (
+	contentBurst  = 10
+	contentRefill = 1000 // ms
+)
+
+// store owns the catalog: the pure core, the snapshot that readers see, and the order in which snapshot and events become
+// visible.
+type store struct {
+	maxRTT  time.Duration
+	bell    *bell
+	count   *metrics
+	current atomic.Pointer[snapshot]
+	kick    chan struct{} // capacity one: something is due earlier than before
+
+	mu       sync.Mutex // guards all following fields
+	core     *catalog.Core
+	rtt      rtt.Table
+	events   []Event // happened, not yet shown
+	dirty    bool    // the snapshot lacks something
+	loud     bool    // something that watchers are told of
+	flushed  time.Time
+	flushDue time.Time // zero: not due
+
+	// What Status tells.
+	refused        map[string]uint64
+	refusedByPeers map[string]uint64
+	drift          *DriftStatus
+	duplicate      *DuplicateStatus
+	duplicateTold  time.Time
+}
+
+func newStore(d *Discovery, first SignedPeerEntry) *store {
+	s := &store{
+		maxRTT: d.cfg.MaxRTT,
+		bell:   d.bell,
+		count:  d.count,
+		kick:   make(chan struct{}, 1),
+		core: catalog.New(catalog.Config{
+			Self:       d.self,
+			Network:    d.env.Network,
+			PurgeAfter: d.cfg.PurgeAfter.Milliseconds(),
+			MaxDrift:   d.cfg.MaxClockDrift.Milliseconds(),
+			MaxPeers:   d.cfg.MaxPeers,
+			Burst:      contentBurst,
+			Refill:     contentRefill,
+		}),
+		rtt:            make(rtt.Table),
+		refused:        make(map[string]uint64),
+		refusedByPeers: make(map[string]uint64),
+	}
+	s.core.SetLocal(&catalog.Record{Entry: first.s.Entry, Signed: first.s})
+	s.flushLocked()
+	return s
+}
+
+// Catalog returns a snapshot of what this node knows now. It never blocks. Changes that this node makes to its own entry
+// show at once, those of others within 50 ms.
+func (d *Discovery) Catalog() Catalog { return Catalog{d.store.current.Load()} }
+
+// change runs fn on the core, and shows what it changed as soon as that is due. fn says how much it changed.
+func (s *store) change(fn func(c *catalog.Core, now int64) noise) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.core.Next()
+	s.note(fn(s.core, now()))
+	if s.core.Next() < before {
+		s.wakeLocked()
+	}
+}
+
+// noise says how soon a change must show.
+type noise uint8
+
+const (
+	silent noise = iota // nothing changed
+	quiet               // within a second
+	loud                // soon, and watchers are told
+	urgent              // before the call returns
+)
+
+func (s *store) note(n noise) {
+	if n == silent {
+		return
+	}
+	s.dirty = true
+	s.loud = s.loud || n >= loud
+	at := time.Now()
+	due := at.Add(flushQuiet)
+	if n >= loud {
+		due = s.flushed.Add(min(flushMax, time.Duration(s.core.Len())*flushPerPeer))
+	}
+	if n == urgent || !due.After(at) || len(s.events) >= eventsMax {
+		s.flushLocked()
+	} else if s.flushDue.IsZero() || due.Before(s.flushDue) {
+		s.flushDue = due
+		s.wakeLocked()
+	}
+}
+
+func (s *store) wakeLocked() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// flush shows everything that has changed.
+func (s *store) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dirty {
+		s.flushLocked()
+	}
+}
+
+// flushLocked makes the snapshot, then delivers the events that it shows, then the tokens of watchers.
+func (s *store) flushLocked() {
+	estimates := make(map[id.PeerID]time.Duration, len(s.rtt))
+	for p, e := range s.rtt {
+		estimates[p] = e.Smoothed
+	}
+	snap := newSnapshot(s.core.Local(), s.core.Signed(), s.core.Unsigned(), estimates, s.maxRTT)
+	s.current.Store(snap)
+	s.count.catalogSize.Set(float64(len(snap.signed) + len(snap.unsigned)))
+	s.bell.ring(s.events, s.loud)
+	clear(s.events)
+	s.events = s.events[:0]
+	s.dirty, s.loud = false, false
+	s.flushed, s.flushDue = time.Now(), time.Time{}
+}
+
+// runStore shows changes and forgets peers when it is time.
+func (d *Discovery) runStore() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.loopCtx.Done():
+			return
+		case <-d.store.kick:
+		case <-timer.C:
+		}
+		d.expire()
+		timer.Reset(d.store.untilDue())
+	}
+}
+
+// untilDue returns how long nothing is due.
+func (s *store) untilDue() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.flushDue.IsZero() && !s.flushDue.After(time.Now()) {
+		s.flushLocked()
+	}
+	wait := time.Hour
+	if next := s.core.Next() - now(); next < wait.Milliseconds() {
+		wait = time.Duration(next) * time.Millisecond
+	}
+	if !s.flushDue.IsZero() {
+		wait = min(wait, time.Until(s.flushDue))
+	}
+	return max(wait, time.Millisecond)
+}
+
+// expire forgets the peers that have been silent too long, and applies updates that were held back.
+func (d *Discovery) expire() {
+	var released []catalog.Outcome
+	d.store.change(func(c *catalog.Core, now int64) noise {
+		n := silent
+		for _, r := range c.Expire(now) {
+			d.store.departedLocked(r, Silent)
+			n = loud
+		}
+		released = c.Release(now)
+		for _, out := range released {
+			n = max(n, d.store.outcomeLocked(out))
+		}
+		return n
+	})
+	for _, out := range released {
+		d.after(out, PeerID{}, nil)
+	}
+}
+
+// outcomeLocked takes note of what an update did, and says how soon that must show.
+func (s *store) outcomeLocked(out catalog.Outcome) noise {
+	switch out.Verdict {
+	case catalog.Added:
+		kind := Discovered
+		if out.Before != nil { // it was known from an unsigned entry
+			kind = Updated
+		}
+		s.events = append(s.events, Event{Kind: kind, Peer: out.After.Entry.Peer, Entry: PeerEntry{out.After.Entry}})
+		s.count.discovered.Inc()
+		return loud
+	case catalog.Updated:
+		s.events = append(s.events, Event{Kind: Updated, Peer: out.After.Entry.Peer, Entry: PeerEntry{out.After.Entry}})
+		s.count.updated.Inc()
+		return loud
+	case catalog.Refreshed:
+		return quiet
+	case catalog.Departed:
+		if out.Before != nil {
+			s.departedLocked(out.Before, Left)
+			return loud
+		}
+	}
+	return silent
+}
+
+func (s *store) departedLocked(r *catalog.Record, why DepartReason) {
+	p := r.Entry.Peer
+	s.rtt.Remove(p)
+	s.events = append(s.events, Event{Kind: Departed, Peer: p, Entry: PeerEntry{r.Entry}, Reason: why})
+	if why != Removed {
+		s.count.departed.Inc()
+	}
+}
+
+// refuse counts a refusal.
+func (s *store) refuse(reason string) {
+	s.count.refused.WithLabelValues(reason).Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused[reason]++
+}
+
+// items lists everything that is told to others, for comparison.
+func (s *store) items() []antientropy.Item {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]antientropy.Item, 0, s.core.Len()+s.core.Departures()+1)
+	s.core.Each(now(), func(u wire.Update) { out = append(out, antientropy.ItemOf(u)) })
+	return out
+}
+
+// lookup returns what to tell others about a peer.
+func (s *store) lookup(p PeerID) (wire.Update, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.Lookup(p)
+}
+
+// local returns what to tell others about this node.
+func (s *store) local() wire.Update {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.Local().Update()
+}
+
+// candidates returns the peers that could be neighbours.
+func (s *store) candidates() []PeerID {
+	s.mu.Lock()
+	records := s.core.Signed()
+	s.mu.Unlock()
+	out := make([]PeerID, len(records))
+	for i, r := range records {
+		out[i] = r.Entry.Peer
+	}
+	return out
+}
+
+// known reports whether a signed entry of the peer is in the catalog.
+func (s *store) known(p PeerID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.Get(p) != nil
+}
+
+// size returns the number of signed peers.
+func (s *store) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.Len()
+}

@@ -1,0 +1,253 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mosaik-go/mosaik/discovery/internal/overlay"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+)
+
+// protocolSync is the protocol of comparisons, and of notices to peers that are not neighbours.
+const protocolSync = "discovery/sync/1"
+
+// Limits of comparisons.
+const (
+	syncTimeout  = 30 * time.Second
+	syncBytes    = 16 << 20 // that one side reads
+	syncsServed  = 16       // at a time; more wait
+	syncPatience = 5 * time.Second
+)
+
+// ErrSelf reports an attempt to reach the node itself.
+var ErrSelf = errors.New("discovery: the peer is this node")
+
+// syncs bounds the comparisons that go on.
+type syncs struct {
+	serving chan struct{} // a token for each that is served
+
+	mu     sync.Mutex // guards all following fields
+	asking map[PeerID]chan struct{}
+	served map[PeerID]bool
+	last   SyncStatus
+}
+
+func newSyncs() *syncs {
+	return &syncs{
+		serving: make(chan struct{}, syncsServed),
+		asking:  make(map[PeerID]chan struct{}),
+		served:  make(map[PeerID]bool),
+	}
+}
+
+// ask waits until no other comparison with the peer that this node began goes on.
+func (s *syncs) ask(ctx context.Context, p PeerID) (done func(), err error) {
+	for {
+		s.mu.Lock()
+		busy := s.asking[p]
+		if busy == nil {
+			end := make(chan struct{})
+			s.asking[p] = end
+			s.mu.Unlock()
+			return func() {
+				s.mu.Lock()
+				delete(s.asking, p)
+				s.mu.Unlock()
+				close(end)
+			}, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// serve waits for a place to serve the peer. It fails if the peer is being served already, or when none becomes free.
+func (s *syncs) serve(ctx context.Context, p PeerID) (done func(), ok bool) {
+	s.mu.Lock()
+	if s.served[p] {
+		s.mu.Unlock()
+		return nil, false
+	}
+	s.served[p] = true
+	s.mu.Unlock()
+	forget := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.served, p)
+	}
+	patience := time.NewTimer(syncPatience)
+	defer patience.Stop()
+	select {
+	case s.serving <- struct{}{}:
+		return func() { <-s.serving; forget() }, true
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	forget()
+	return nil, false
+}
+
+// Dial tells this node of peers: their addresses are remembered, each is connected to and asked for what it knows. It
+// returns when all have answered or failed, or ctx ends; the error joins the failures. Peers that could not be reached are
+// tried again, with growing pauses, as long as they are not in the catalog.
+func (d *Discovery) Dial(ctx context.Context, peers ...PeerAddr) error {
+	if d.closed() {
+		return ErrClosed
+	}
+	errs := make([]error, len(peers))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, maxContacts)
+	for i, a := range peers {
+		if a.ID == d.self {
+			continue
+		}
+		d.hood.addContact(a, overlay.Dialled)
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = d.reach(ctx, a)
+			d.hood.reached(a.ID, errs[i])
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// SyncWith compares catalogs with one peer and exchanges what differs, in both directions. When it returns nil both
+// catalogs show everything that the other had. Without addresses the peer is reached by what this node already knows.
+func (d *Discovery) SyncWith(ctx context.Context, peer PeerAddr) error {
+	switch {
+	case d.closed():
+		return ErrClosed
+	case peer.ID == d.self:
+		return ErrSelf
+	}
+	return d.reach(ctx, peer)
+}
+
+// reach connects to a peer and compares catalogs.
+func (d *Discovery) reach(ctx context.Context, a PeerAddr) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.loopCtx, cancel)()
+	if len(a.Addrs) > 0 {
+		d.host.Learn(a)
+	}
+	if err := d.host.Connect(ctx, a); err != nil {
+		return fmt.Errorf("discovery: reach %s: %w", a.ID.Short(), err)
+	}
+	return d.compareWith(ctx, a.ID)
+}
+
+// reachOut tries to reach a contact.
+func (d *Discovery) reachOut(a PeerAddr) {
+	ctx, cancel := context.WithTimeout(d.loopCtx, 2*dialTimeout)
+	defer cancel()
+	err := d.reach(ctx, a)
+	if err != nil && d.loopCtx.Err() == nil {
+		d.log.Debug("contact not reached", "peer", a.ID.Short(), "err", err)
+	}
+	d.hood.reached(a.ID, err)
+	if d.shelf != nil {
+		d.shelf.reached(a.ID, err)
+	}
+}
+
+// compareWith compares catalogs with a peer, as the side that asks.
+func (d *Discovery) compareWith(ctx context.Context, p PeerID) error {
+	done, err := d.syncs.ask(ctx, p)
+	if err != nil {
+		return fmt.Errorf("discovery: sync with %s: %w", p.Short(), err)
+	}
+	defer done()
+	began := time.Now()
+	x, err := d.exchangeWith(ctx, p)
+	status := SyncStatus{Peer: p, At: began, Took: time.Since(began), Err: err}
+	if x != nil {
+		status.Sent, status.Received = x.sent, x.received
+	}
+	d.syncs.note(status)
+	if err != nil {
+		d.count.syncsFailed.Inc()
+		return fmt.Errorf("discovery: sync with %s: %w", p.Short(), err)
+	}
+	d.count.syncs.Inc()
+	d.log.Debug("catalogs compared", "peer", p.Short(), "sent", x.sent, "received", x.received, "took", status.Took)
+	return nil
+}
+
+func (s *syncs) note(status SyncStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = status
+}
+
+func (d *Discovery) exchangeWith(ctx context.Context, p PeerID) (*exchange, error) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	s, err := d.host.Open(ctx, p, protocolSync)
+	if err != nil {
+		return nil, err
+	}
+	if !d.enter(s) {
+		return nil, ErrClosed
+	}
+	defer d.leave(s)
+	defer context.AfterFunc(ctx, func() { s.Abort(link.CodeCancelled) })()
+	x := d.newExchange(s)
+	if err = x.ask(ctx); err == nil {
+		err = x.w.Close(ctx)
+	}
+	return x, d.finish(ctx, x, err)
+}
+
+// finish ends the stream of an exchange.
+func (d *Discovery) finish(ctx context.Context, x *exchange, err error) error {
+	d.store.flush()
+	if err == nil {
+		return x.stream.Close()
+	}
+	d.fail(x.stream, err)
+	x.w.Abort(link.CodeOf(err))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// serveSync handles a comparison or a notice that a peer began.
+func (d *Discovery) serveSync(s transport.Stream) {
+	if !d.enter(s) {
+		return
+	}
+	defer d.leave(s)
+	if !d.conduct.mayAsk(s.Peer(), time.Now()) {
+		d.store.refuse("overloaded")
+		s.Abort(link.CodeOverloaded)
+		return
+	}
+	done, ok := d.syncs.serve(d.loopCtx, s.Peer())
+	if !ok {
+		d.store.refuse("overloaded")
+		s.Abort(link.CodeOverloaded)
+		return
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(d.loopCtx, syncTimeout)
+	defer cancel()
+	x := d.newExchange(s)
+	err := x.serve(ctx)
+	if err == nil {
+		d.store.flush()
+		err = x.w.Close(ctx)
+	}
+	d.finish(ctx, x, err)
+}
