@@ -11,7 +11,7 @@ import (
 type MemberID uint64
 
 // GenesisID names one history of a group.
-type GenesisID [16]byte
+type GenesisID = wire.Genesis
 
 // Preference says how much a member wants to lead.
 type Preference uint8
@@ -59,15 +59,12 @@ type RaftLogger interface {
 
 // Call is one local Execute or Feed: Count commands, encoded back to back in Payload as the host's codec wants them.
 // The engine never looks into Payload. A call is atomic in the log: its commands occupy consecutive user indices. The
-// host must not change a Call after Submit; the engine writes only the unexported fields.
+// host must not change a Call after Submit and before its end.
 type Call struct {
 	Count   int
-	Payload []byte
-	Feed    bool // done when the leader has appended it, rather than when this member applies it
-	Host    any  // the driver's own data, returned with the call
-
-	seq  uint64
-	sent bool
+	Payload []byte // of a Feed: never to be changed; of others: not before the call has ended
+	Feed    bool   // done when the leader has appended it, rather than when this member applies it
+	Host    any    // the driver's own data, returned with the call
 }
 
 // Failure says why a call ended without being applied here.
@@ -99,6 +96,7 @@ type Output struct {
 
 	Status *Status // non-nil when it changed; immutable
 	Left   bool    // Leave is complete: the removal is committed, or waiting for it was given up
+	Reset  bool    // the member begins anew: what Apply brings from now on is for a fresh state machine
 	Fatal  error   // the engine found a broken invariant and refuses further work
 }
 
@@ -140,6 +138,8 @@ type Failed struct {
 // Read is one strong read.
 type Read struct {
 	Host any // the driver's own data, returned with the read
+
+	since time.Duration
 }
 
 // ReadReady answers a read: the local state serves it once RaftIndex is applied. OK is false when no leader
@@ -217,7 +217,6 @@ type Engine interface {
 	Cancel(now time.Duration, c *Call)
 	Read(now time.Duration, r *Read)
 
-	// Persisted returns the responses of a log write that the driver was asked to wait for.
 	// Applied says that the state machine has applied all up to the raft index.
 	Applied(now time.Duration, raftIndex uint64)
 

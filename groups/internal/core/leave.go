@@ -1,0 +1,91 @@
+package core
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
+)
+
+type progress = tracker.Progress
+
+// leaving is the state of a departure. A leader first hands over, since a leader that removes itself leaves the others
+// without one for an election timeout, or for good if there are only two; then it is removed by its successor like any
+// other member, and stays until it hears that it was.
+type leaving struct {
+	asked  bool
+	done   bool
+	since  time.Duration
+	last   time.Duration // request
+	told   bool          // Output.Left was set
+	handed time.Duration // of the last try to hand over
+}
+
+func (r *Replica) Leave(now time.Duration) {
+	r.at(now)
+	if r.leaving.asked {
+		return
+	}
+	r.leaving = leaving{asked: true, since: r.now, last: r.now - leaveEvery}
+	r.dirty = true
+	r.guard(r.tickLeave)
+}
+
+// tickLeave takes the next step of a departure.
+func (r *Replica) tickLeave() {
+	v := &r.leaving
+	if !v.asked || v.told {
+		return
+	}
+	switch {
+	case v.done, r.rn == nil, r.table.Len() == 1:
+		r.left()
+		return
+	case r.now-v.since >= leaveGiveUp:
+		for _, p := range r.bonded() {
+			r.send(p, &wire.Left{Genesis: r.genesis, Member: r.self})
+		}
+		r.left()
+		return
+	}
+	if r.now-v.last < leaveEvery {
+		return
+	}
+	v.last = r.now
+	if r.isLeader() {
+		r.handOver()
+		return
+	}
+	if to, ok := r.reachableLeader(); ok {
+		r.send(to, &wire.Leave{Genesis: r.genesis, Member: r.self})
+	}
+}
+
+// left reports the end of the departure. The member keeps answering until it is stopped.
+func (r *Replica) left() {
+	r.leaving.told = true
+	r.due.left = true
+}
+
+// handOver makes the best other voter the leader. If there is none a learner is made a voter first, which the plan does
+// since it no longer counts this member.
+func (r *Replica) handOver() {
+	var best, match uint64
+	r.rn.WithProgress(func(m uint64, t raft.ProgressType, p tracker.Progress) {
+		row := r.table.Get(m)
+		if m == r.self || t != raft.ProgressTypePeer || row == nil || row.Preference != uint8(Normal) {
+			return
+		}
+		if healthy, _ := r.health(row); healthy && p.RecentActive && p.Match >= match {
+			best, match = m, p.Match
+		}
+	})
+	if best == 0 {
+		r.leader.plan = true
+		return
+	}
+	r.leader.transfer = true
+	r.rn.TransferLeader(best)
+}

@@ -1,0 +1,355 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/mosaik-go/mosaik/groups/internal/member"
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
+	"github.com/mosaik-go/mosaik/groups/logstore"
+	"github.com/mosaik-go/mosaik/id"
+)
+
+// Times of the engine that nobody needs to choose.
+const (
+	helloEvery      = 500 * time.Millisecond // to peers that have not answered, and join requests
+	planEvery       = 200 * time.Millisecond // membership is looked at
+	foundStep       = 500 * time.Millisecond // a founder of the next rank waits this much longer
+	campaignSpread  = 300 * time.Millisecond // after the leader's connection broke
+	leaveEvery      = 300 * time.Millisecond // leave requests
+	leaveGiveUp     = 3 * time.Second
+	resendFirst     = 250 * time.Millisecond // calls without progress
+	resendMost      = 2 * time.Second
+	stableFor       = 500 * time.Millisecond // a member counts as healthy after this long a bond
+	firstIndex      = 1                      // raft index at which a history begins
+	firstTerm       = 1
+	reluctantFactor = 3
+)
+
+// Replica is one group's engine on one node. See [Engine].
+type Replica struct {
+	cfg Config
+	log logstore.Log
+	rng *rand.Rand
+
+	now   time.Duration
+	born  time.Duration // first event
+	begun bool
+	ended bool // Stop was called, or Left reported
+	fatal error
+	due   queued // what the next Flush hands out
+
+	peers  map[id.PeerID]*peer
+	listed []id.PeerID
+
+	// The history that this member is part of; zero while blank.
+	genesis wire.Genesis
+	founder wire.Member
+	self    uint64 // member id; while blank, the one to join with, zero if none was chosen
+	table   *member.Table
+	routes  map[uint64]id.PeerID // where members that the table does not have yet are
+	rn      *raft.RawNode
+
+	role     raft.StateType
+	term     uint64
+	lead     uint64 // member id, zero if unknown
+	leadAt   time.Duration
+	soft     bool              // role, term or lead changed since status was built
+	index    Index             // user index handed out for applying
+	handed   uint64            // raft index handed out for applying
+	applied  uint64            // raft index that the driver has applied
+	offset   uint64            // added to raft indices that the driver sees, so that they never repeat in another history
+	applying []*raftpb.Message // responses to give once the driver has applied, oldest first
+	conf     *raftpb.ConfState
+	target   uint64 // raft index from which on this member is online under the present leader
+
+	client  client
+	leader  leading
+	reads   reading
+	leaving leaving
+
+	campaignAt time.Duration // zero: none planned
+	helloAt    time.Duration
+	blankSince time.Duration
+	foundAt    time.Duration // earliest, once the rank is known; zero before
+
+	status    *Status
+	onlineAt  time.Duration
+	wasOnline bool
+	dirty     bool // something that Status shows changed
+}
+
+// peer is what the engine knows of another node.
+type peer struct {
+	up    bool
+	since time.Duration // of up
+	seen  time.Duration // last message, or the end of the bond
+	hello *wire.Hello   // nil before the first
+	rival bool          // reported as such
+}
+
+// New returns an engine that is blank: it has no history until it founds one or joins one. log must be empty and is the
+// engine's to write.
+func New(cfg Config, log logstore.Log) (*Replica, error) {
+	switch {
+	case cfg.Tick <= 0 || cfg.Heartbeat < cfg.Tick || cfg.ElectionTimeout < 2*cfg.Heartbeat:
+		return nil, fmt.Errorf("core: tick %v, heartbeat %v, election timeout %v: each must be at least the one before, and the last twice",
+			cfg.Tick, cfg.Heartbeat, cfg.ElectionTimeout)
+	case cfg.MaxVoters < 1 || cfg.MaxInflight < 1 || cfg.MaxEntryBytes < 1 || cfg.MaxPendingCalls < 1:
+		return nil, fmt.Errorf("core: limits must be positive")
+	}
+	cfg.Expect = max(cfg.Expect, 1)
+	r := &Replica{
+		cfg:    cfg,
+		log:    log,
+		rng:    rand.New(rand.NewPCG(cfg.Seed, cfg.BootNonce)),
+		peers:  make(map[id.PeerID]*peer),
+		routes: make(map[uint64]id.PeerID),
+		dirty:  true,
+	}
+	return r, nil
+}
+
+var _ Engine = (*Replica)(nil)
+
+// at takes note of the time.
+func (r *Replica) at(now time.Duration) {
+	if !r.begun {
+		r.begun = true
+		r.born, r.blankSince, r.onlineAt = now, now, now
+	}
+	r.now = max(r.now, now)
+}
+
+func (r *Replica) Tick(now time.Duration) {
+	r.at(now)
+	if r.ended || r.fatal != nil {
+		return
+	}
+	r.guard(func() {
+		if r.rn != nil {
+			r.tickRaft()
+		}
+		if r.now-r.helloAt >= helloEvery {
+			r.helloAt = r.now
+			r.tickHello()
+		}
+		if r.genesis.IsZero() {
+			r.tickBlank()
+		}
+		r.tickClient()
+		r.tickReads()
+		r.tickLeader()
+		r.tickLeave()
+	})
+}
+
+// tickRaft advances the library's clock. A member that should not lead never asks for votes while others may.
+func (r *Replica) tickRaft() {
+	if r.campaignAt != 0 && r.now >= r.campaignAt {
+		r.campaignAt = 0
+		if r.lead == 0 && r.role != raft.StateLeader && r.isVoter() {
+			r.rn.Campaign()
+		}
+	}
+	r.rn.Tick()
+}
+
+// guard runs a step of the engine and turns a panic, which nothing a member sends should cause, into the end of this
+// replica instead of the process.
+func (r *Replica) guard(step func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.fatal = fmt.Errorf("core: panic: %v", v)
+			r.dirty = true
+		}
+	}()
+	step()
+}
+
+func (r *Replica) Applied(now time.Duration, raftIndex uint64) {
+	r.at(now)
+	if r.rn == nil || r.fatal != nil || raftIndex <= r.offset {
+		return
+	}
+	r.applied = max(r.applied, raftIndex-r.offset)
+	r.guard(func() {
+		for len(r.applying) > 0 {
+			m := r.applying[0]
+			if last := m.Entries[len(m.Entries)-1].GetIndex(); last > r.applied {
+				return
+			}
+			r.applying = r.applying[1:]
+			r.rn.Step(m)
+		}
+	})
+}
+
+// Flush works out what follows from everything that was taken in since the last one.
+func (r *Replica) Flush(now time.Duration, out *Output) {
+	r.at(now)
+	*out = Output{
+		Send: out.Send[:0], Apply: out.Apply[:0], Acked: out.Acked[:0], Failed: out.Failed[:0],
+		Reads: out.Reads[:0], Peers: out.Peers[:0],
+	}
+	if r.fatal == nil && !r.ended {
+		r.guard(r.work)
+	}
+	if r.fatal != nil && !r.ended {
+		r.ended = true
+		out.Fatal = r.fatal
+		r.failAll(FailedClosed)
+	}
+	if r.dirty || r.online() != r.wasOnline {
+		r.dirty = false
+		out.Status = r.buildStatus()
+	}
+	r.due.moveTo(out)
+}
+
+// work lets raft, the calls, the reads and the members push each other until none has anything to do.
+func (r *Replica) work() {
+	for {
+		r.drainRaft()
+		r.noticeLeader()
+		r.forwardCalls()
+		r.sendReads()
+		if r.rn == nil {
+			return
+		}
+		r.planMembers()
+		if !r.proposeWaiting() && !r.startReadRound() && !r.rn.HasReady() {
+			return
+		}
+	}
+}
+
+// queued collects what events produce until the next Flush.
+type queued struct {
+	send   []Envelope
+	apply  []Apply
+	failed []Failed
+	acked  []Ack
+	reads  []ReadReady
+	peers  []PeerAdvice
+	left   bool
+	reset  bool
+}
+
+// moveTo empties the queue into out.
+func (q *queued) moveTo(out *Output) {
+	out.Send = append(out.Send, q.send...)
+	out.Apply = append(out.Apply, q.apply...)
+	out.Failed = append(out.Failed, q.failed...)
+	out.Acked = append(out.Acked, q.acked...)
+	out.Reads = append(out.Reads, q.reads...)
+	out.Peers = append(out.Peers, q.peers...)
+	out.Left, out.Reset = q.left, q.reset
+	clear(q.send)
+	clear(q.apply)
+	clear(q.failed)
+	clear(q.acked)
+	clear(q.reads)
+	*q = queued{send: q.send[:0], apply: q.apply[:0], failed: q.failed[:0], acked: q.acked[:0], reads: q.reads[:0], peers: q.peers[:0]}
+}
+
+// send queues a message for a peer. It is lost if there is no bond.
+func (r *Replica) send(to id.PeerID, m wire.Message) {
+	if p := r.peers[to]; p == nil || !p.up {
+		return
+	}
+	r.due.send = append(r.due.send, Envelope{To: to, Message: m})
+}
+
+// peerOf returns where a member is.
+func (r *Replica) peerOf(member uint64) (id.PeerID, bool) {
+	if r.table != nil {
+		if row := r.table.Get(member); row != nil {
+			return row.Peer, true
+		}
+	}
+	p, ok := r.routes[member]
+	return p, ok
+}
+
+// leaderPeer returns the leader's node, zero if unknown.
+func (r *Replica) leaderPeer() id.PeerID {
+	if r.lead == 0 {
+		return id.PeerID{}
+	}
+	if r.lead == r.self {
+		return r.cfg.Self
+	}
+	p, _ := r.peerOf(r.lead)
+	return p
+}
+
+func (r *Replica) isLeader() bool { return r.rn != nil && r.role == raft.StateLeader }
+
+func (r *Replica) isVoter() bool { return r.conf != nil && slices.Contains(r.conf.Voters, r.self) }
+
+// bonded returns the peers that are up, in a fixed order.
+func (r *Replica) bonded() []id.PeerID {
+	var out []id.PeerID
+	for p, st := range r.peers {
+		if st.up {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, id.PeerID.Compare)
+	return out
+}
+
+// newID returns a random number that is not zero and not one that raft keeps for itself.
+func (r *Replica) newID() uint64 {
+	for {
+		if v := r.rng.Uint64(); v != 0 && v < raft.LocalApplyThread && v < raft.LocalAppendThread {
+			return v
+		}
+	}
+}
+
+func (r *Replica) newGenesis() (g wire.Genesis) {
+	for i := range g {
+		g[i] = byte(r.rng.Uint64())
+	}
+	return g
+}
+
+// Stop fails all calls and reads that wait.
+func (r *Replica) Stop(now time.Duration) {
+	r.at(now)
+	if !r.ended {
+		r.ended = true
+		r.failAll(FailedClosed)
+	}
+}
+
+// failAll ends all calls and reads. Calls that were sent may have happened.
+func (r *Replica) failAll(unsent Failure) {
+	r.failCalls(unsent)
+	r.failReads()
+	r.dirty = true
+}
+
+// rank orders the members that could found a history: those that want to lead first, then by a hash that differs from
+// group to group.
+func (r *Replica) rank(p id.PeerID, preference uint8) (reluctant bool, hash id.ID) {
+	return preference != member.Normal, r.cfg.Group.Derive([]byte("founder"), p[:])
+}
+
+func compareRank(aReluctant bool, a id.ID, bReluctant bool, b id.ID) int {
+	if aReluctant != bReluctant {
+		if bReluctant {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(a.Compare(b), 0)
+}

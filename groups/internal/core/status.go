@@ -1,0 +1,165 @@
+package core
+
+import (
+	"fmt"
+	"strings"
+
+	"go.etcd.io/raft/v3"
+)
+
+// online reports whether this member can serve: there is a leader, and what it had committed when this member met it is
+// handed out here.
+func (r *Replica) online() bool {
+	switch {
+	case r.rn == nil || r.lead == 0 || r.fatal != nil || r.ended:
+		return false
+	case r.isLeader():
+		return r.ownTermCommitted()
+	default:
+		return r.target != 0 && r.handed >= r.target
+	}
+}
+
+// buildStatus describes the replica; nil if that is as it was.
+func (r *Replica) buildStatus() *Status {
+	online := r.online()
+	if online != r.wasOnline {
+		r.wasOnline, r.onlineAt = online, r.now
+	}
+	s := &Status{
+		Role:      r.roleNow(),
+		Term:      r.term,
+		Genesis:   r.genesis,
+		Leader:    r.leaderPeer(),
+		Online:    online,
+		Committed: r.index,
+		RaftIndex: r.handed,
+		Since:     r.onlineAt,
+	}
+	if r.table != nil {
+		s.Member = MemberID(r.self)
+		for _, row := range r.table.All() {
+			m := Member{ID: MemberID(row.ID), Peer: row.Peer, Preference: Preference(row.Preference), Voter: row.Voter}
+			if row.ID == r.self {
+				m.Reachable, m.LastSeen = true, r.now
+			} else if p := r.peers[row.Peer]; p != nil {
+				m.Reachable, m.LastSeen = p.up && (p.hello == nil || p.hello.Nonce == row.Nonce), p.seen
+			}
+			if row.Voter {
+				s.Voters++
+			}
+			s.Members = append(s.Members, m)
+		}
+	}
+	if !online {
+		s.Reason = r.why()
+	}
+	if r.status != nil && sameStatus(r.status, s) {
+		return nil
+	}
+	r.status = s
+	return s
+}
+
+// sameStatus reports whether two statuses differ at most in positions and times, which change all the time.
+func sameStatus(a, b *Status) bool {
+	if a.Role != b.Role || a.Term != b.Term || a.Genesis != b.Genesis || a.Member != b.Member || a.Leader != b.Leader ||
+		a.Online != b.Online || a.Voters != b.Voters || a.Reason != b.Reason || len(a.Members) != len(b.Members) {
+		return false
+	}
+	for i := range a.Members {
+		x, y := a.Members[i], b.Members[i]
+		x.LastSeen, y.LastSeen, x.Match, y.Match = 0, 0, 0, 0
+		if x != y {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Replica) roleNow() Role {
+	switch {
+	case r.rn == nil:
+		return RoleBlank
+	case r.role == raft.StateLeader:
+		return RoleLeader
+	case r.role == raft.StateCandidate || r.role == raft.StatePreCandidate:
+		return RoleCandidate
+	case !r.isVoter():
+		return RoleLearner
+	default:
+		return RoleFollower
+	}
+}
+
+// why says in words why the group is not online here.
+func (r *Replica) why() string {
+	switch {
+	case r.fatal != nil:
+		return r.fatal.Error()
+	case r.ended:
+		return "stopped"
+	case r.rn == nil:
+		return r.whyBlank()
+	case r.lead == 0:
+		return r.whyNoLeader()
+	case r.isLeader():
+		return "elected, and waiting for a majority to confirm the new term"
+	default:
+		return "catching up with the leader's log"
+	}
+}
+
+func (r *Replica) whyBlank() string {
+	blank, histories := 1, 0
+	for _, who := range r.bonded() {
+		if h := r.peers[who].hello; h != nil && !h.Genesis.IsZero() {
+			histories++
+		} else if h != nil {
+			blank++
+		}
+	}
+	switch {
+	case histories > 0:
+		return "joining: waiting for the leader to take this member in"
+	case r.cfg.Preference == Observer:
+		return "waiting for a member that is not an observer"
+	case blank < r.cfg.Expect:
+		return fmt.Sprintf("waiting for %d members to see each other, %d do", r.cfg.Expect, blank)
+	default:
+		return "no member known yet: waiting a moment for one before founding the group"
+	}
+}
+
+func (r *Replica) whyNoLeader() string {
+	var missing []string
+	voters, here := 0, 0
+	gone := false
+	for _, row := range r.table.All() {
+		if !row.Voter {
+			continue
+		}
+		voters++
+		p := r.peers[row.Peer]
+		switch {
+		case row.ID == r.self:
+			here++
+		case p != nil && p.up && p.hello != nil && p.hello.Nonce != row.Nonce:
+			gone = true
+			missing = append(missing, row.Peer.Short()+" (restarted without its log)")
+		case p != nil && p.up:
+			here++
+		default:
+			missing = append(missing, row.Peer.Short())
+		}
+	}
+	need := voters/2 + 1
+	if here >= need {
+		return fmt.Sprintf("no leader: an election is under way among %d of %d voters", here, voters)
+	}
+	text := fmt.Sprintf("no majority: %d of %d voters are here, %d are needed; missing: %s", here, voters, need, strings.Join(missing, ", "))
+	if gone {
+		text += "; a voter that restarted without its log cannot vote again, so the majority may be lost for good"
+	}
+	return text
+}

@@ -1,0 +1,175 @@
+// Package member holds who is in a group: the table that every replica builds from the log, and the policy by which a
+// leader changes it. Both are pure.
+package member
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
+	"github.com/mosaik-go/mosaik/id"
+)
+
+// Preference of a member, as in its row.
+const (
+	Normal uint8 = iota
+	Reluctant
+	Observer
+)
+
+// Row is one member.
+type Row struct {
+	wire.Member
+	Voter bool
+	Calls uint64 // number of the last call of its session in the log
+}
+
+// Table is the members of a group at some position of its log. It depends on the log alone.
+type Table struct {
+	rows    map[uint64]*Row
+	removed []uint64 // the latest that were taken out, oldest first
+}
+
+// removedKept is how many removed members are remembered, to tell them if they come back.
+const removedKept = 1024
+
+// NewTable returns the table with which a history begins: its founder, who votes.
+func NewTable(founder wire.Member) *Table {
+	t := &Table{rows: make(map[uint64]*Row)}
+	t.rows[founder.ID] = &Row{Member: founder, Voter: true}
+	return t
+}
+
+// Get returns a member's row, nil if there is none. The row belongs to the table.
+func (t *Table) Get(member uint64) *Row { return t.rows[member] }
+
+// Len returns the number of members.
+func (t *Table) Len() int { return len(t.rows) }
+
+// All returns all rows by member id.
+func (t *Table) All() []*Row {
+	out := make([]*Row, 0, len(t.rows))
+	for _, r := range t.rows {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b *Row) int {
+		if c := a.Peer.Compare(b.Peer); c != 0 {
+			return c
+		}
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// Voters returns the number of members that vote.
+func (t *Table) Voters() int {
+	n := 0
+	for _, r := range t.rows {
+		if r.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// ByPeer returns the rows of a peer: more than one when it came back before its old life was taken out.
+func (t *Table) ByPeer(p id.PeerID) []*Row {
+	var out []*Row
+	for _, r := range t.rows {
+		if r.Peer == p {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// WasRemoved reports whether the member was taken out, as far as is remembered.
+func (t *Table) WasRemoved(member uint64) bool { return slices.Contains(t.removed, member) }
+
+// OpKind says what a change does with one member.
+type OpKind uint8
+
+const (
+	Add     OpKind = iota + 1 // as a learner, which gets the log and does not vote
+	Promote                   // to voter
+	Demote                    // to learner
+	Remove
+)
+
+// Op changes one member.
+type Op struct {
+	Kind   OpKind
+	Member wire.Member // only ID matters unless Kind is Add
+}
+
+// Apply changes the table. Operations that do not fit are ignored, on all replicas alike.
+func (t *Table) Apply(ops []Op) {
+	for _, op := range ops {
+		r := t.rows[op.Member.ID]
+		switch op.Kind {
+		case Add:
+			if r == nil && !t.WasRemoved(op.Member.ID) {
+				t.rows[op.Member.ID] = &Row{Member: op.Member}
+			}
+		case Promote:
+			if r != nil {
+				r.Voter = true
+			}
+		case Demote:
+			if r != nil {
+				r.Voter = false
+			}
+		case Remove:
+			if r != nil {
+				delete(t.rows, op.Member.ID)
+				t.removed = append(t.removed, op.Member.ID)
+				if len(t.removed) > removedKept {
+					t.removed = slices.Delete(t.removed, 0, len(t.removed)-removedKept)
+				}
+			}
+		}
+	}
+}
+
+// opSize is the length of an encoded operation.
+const opSize = 1 + 8 + id.Size + 8 + 1
+
+// Encode returns operations as they stand in the log.
+func Encode(ops []Op) []byte {
+	b := make([]byte, 0, len(ops)*opSize)
+	for _, op := range ops {
+		b = append(b, byte(op.Kind))
+		b = binary.BigEndian.AppendUint64(b, op.Member.ID)
+		b = append(b, op.Member.Peer[:]...)
+		b = binary.BigEndian.AppendUint64(b, op.Member.Nonce)
+		b = append(b, op.Member.Preference)
+	}
+	return b
+}
+
+// errOps reports operations in the log that cannot be read.
+var errOps = errors.New("member: malformed change in the log")
+
+// Decode reads what Encode wrote.
+func Decode(b []byte) ([]Op, error) {
+	if len(b)%opSize != 0 {
+		return nil, errOps
+	}
+	ops := make([]Op, 0, len(b)/opSize)
+	for ; len(b) > 0; b = b[opSize:] {
+		op := Op{Kind: OpKind(b[0])}
+		op.Member.ID = binary.BigEndian.Uint64(b[1:])
+		copy(op.Member.Peer[:], b[9:])
+		op.Member.Nonce = binary.BigEndian.Uint64(b[9+id.Size:])
+		op.Member.Preference = b[opSize-1]
+		if op.Kind < Add || op.Kind > Remove || op.Member.ID == 0 {
+			return nil, errOps
+		}
+		ops = append(ops, op)
+	}
+	return ops, nil
+}

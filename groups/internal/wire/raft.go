@@ -1,0 +1,125 @@
+package wire
+
+import (
+	"encoding/binary"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// The library's messages have a protobuf encoding of their own. This one is smaller and decodes into a few blocks of
+// memory instead of one piece for each field; messages that members never exchange have no place in it.
+
+// Bits of a raft message's flags.
+const (
+	flagReject byte = 1 << iota
+	flagEntries
+	flagContext
+)
+
+func appendRaft(b []byte, m *raftpb.Message) []byte {
+	var flags byte
+	if m.GetReject() {
+		flags |= flagReject
+	}
+	if len(m.Entries) > 0 {
+		flags |= flagEntries
+	}
+	if len(m.Context) > 0 {
+		flags |= flagContext
+	}
+	b = append(b, byte(m.GetType()), flags)
+	b = binary.AppendUvarint(b, m.GetTo())
+	b = binary.AppendUvarint(b, m.GetFrom())
+	b = binary.AppendUvarint(b, m.GetTerm())
+	b = binary.AppendUvarint(b, m.GetLogTerm())
+	b = binary.AppendUvarint(b, m.GetIndex())
+	b = binary.AppendUvarint(b, m.GetCommit())
+	if flags&flagReject != 0 {
+		b = binary.AppendUvarint(b, m.GetRejectHint())
+	}
+	if flags&flagContext != 0 {
+		b = binary.AppendUvarint(b, uint64(len(m.Context)))
+		b = append(b, m.Context...)
+	}
+	if flags&flagEntries != 0 {
+		b = binary.AppendUvarint(b, uint64(len(m.Entries)))
+		for _, e := range m.Entries {
+			b = append(b, byte(e.GetType()))
+			b = binary.AppendUvarint(b, e.GetTerm())
+			b = binary.AppendUvarint(b, uint64(len(e.Data)))
+			b = append(b, e.Data...)
+		}
+	}
+	return b
+}
+
+// exchanged says which types of raft messages members exchange. Everything else is local to a node, or is not used
+// here: proposals and reads travel in messages of our own, and state in snapshots does not.
+func exchanged(t raftpb.MessageType) bool {
+	switch t {
+	case raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
+		raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow:
+		return true
+	default:
+		return false
+	}
+}
+
+// rafted is a message together with what its pointers point to.
+type rafted struct {
+	msg                                          raftpb.Message
+	typ                                          raftpb.MessageType
+	to, from, term, logTerm, index, commit, hint uint64
+	reject                                       bool
+}
+
+type entried struct {
+	entry       raftpb.Entry
+	typ         raftpb.EntryType
+	term, index uint64
+}
+
+// entryMin is the least that an encoded entry takes.
+const entryMin = 3
+
+func (r *reader) raft() *raftpb.Message {
+	x := new(rafted)
+	x.typ = raftpb.MessageType(r.byte())
+	flags := r.byte()
+	if !exchanged(x.typ) || flags >= flagContext<<1 {
+		r.bad = true
+		return nil
+	}
+	x.to, x.from, x.term = r.uint(), r.uint(), r.uint()
+	x.logTerm, x.index, x.commit = r.uint(), r.uint(), r.uint()
+	m := &x.msg
+	m.Type, m.To, m.From, m.Term, m.LogTerm, m.Index, m.Commit = &x.typ, &x.to, &x.from, &x.term, &x.logTerm, &x.index, &x.commit
+	if flags&flagReject != 0 {
+		x.reject, x.hint = true, r.uint()
+		m.Reject, m.RejectHint = &x.reject, &x.hint
+	}
+	if flags&flagContext != 0 {
+		m.Context = append([]byte(nil), r.bytes()...)
+	}
+	if flags&flagEntries != 0 {
+		r.own()
+		n := r.count(entryMin)
+		block := make([]entried, n)
+		m.Entries = make([]*raftpb.Entry, n)
+		for i := range block {
+			e := &block[i]
+			e.typ = raftpb.EntryType(r.byte())
+			e.term, e.index = r.uint(), x.index+1+uint64(i)
+			e.entry.Data = r.bytes()
+			e.entry.Type, e.entry.Term, e.entry.Index = &e.typ, &e.term, &e.index
+			if e.typ != raftpb.EntryNormal && e.typ != raftpb.EntryConfChangeV2 {
+				r.bad = true
+			}
+			m.Entries[i] = &e.entry
+		}
+	}
+	if r.bad {
+		return nil
+	}
+	return m
+}
