@@ -29,6 +29,20 @@ type Log interface {
 	// begins.
 	Reset(begin *raftpb.SnapshotMetadata) error
 
+	// Install empties the log behind a snapshot whose content is elsewhere: its last position is that of the snapshot, and
+	// the entries and older positions are gone. The hard state stays.
+	Install(snapshot *raftpb.SnapshotMetadata) error
+
+	// Compact gives up the entries up to and including an index, whose term stays known. It does nothing if they are gone
+	// already. Their memory, or space, is given back soon, if not at once.
+	Compact(upTo uint64) error
+
+	// Size returns the bytes that the entries take, about.
+	Size() int64
+
+	// Images returns the snapshot images of the group.
+	Images() Images
+
 	// Close ends the use of the log.
 	Close() error
 }

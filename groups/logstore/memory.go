@@ -9,7 +9,7 @@ import (
 	"github.com/mosaik-go/mosaik/id"
 )
 
-// Memory returns a store that keeps logs in memory, for as long as they are open.
+// Memory returns a store that keeps logs and images in memory, for as long as they are open.
 func Memory() Store { return memoryStore{} }
 
 type memoryStore struct{}
@@ -21,11 +21,12 @@ func (memoryStore) Open(id.ID) (Log, error) {
 
 func (memoryStore) Close() error { return nil }
 
-// memoryLog is a log in memory. The entry at index begin+1+i is entries[i].
+// memoryLog is a log in memory.
 type memoryLog struct {
 	state   *raftpb.HardState
-	begin   *raftpb.SnapshotMetadata
-	entries []*raftpb.Entry
+	begin   *raftpb.SnapshotMetadata // position before the first entry
+	entries segments
+	images  memoryImages
 }
 
 func (l *memoryLog) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
@@ -37,49 +38,33 @@ func (l *memoryLog) InitialState() (*raftpb.HardState, *raftpb.ConfState, error)
 }
 
 func (l *memoryLog) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
-	first := l.begin.GetIndex() + 1
-	if lo < first {
+	if lo < l.entries.first {
 		return nil, raft.ErrCompacted
 	}
-	if hi > first+uint64(len(l.entries)) || lo > hi {
+	if hi > l.entries.next || lo > hi {
 		return nil, raft.ErrUnavailable
 	}
-	part := l.entries[lo-first : hi-first]
-	size := uint64(0)
-	for i, e := range part {
-		size += uint64(len(e.Data)) + entryOverhead
-		if size > maxSize && i > 0 {
-			part = part[:i]
-			break
-		}
-	}
-	return part[:len(part):len(part)], nil
+	return l.entries.slice(lo, hi, maxSize), nil
 }
 
-// entryOverhead is what an entry counts beside its data when sizes are limited.
-const entryOverhead = 16
-
 func (l *memoryLog) Term(i uint64) (uint64, error) {
-	begin := l.begin.GetIndex()
-	switch {
+	switch begin := l.begin.GetIndex(); {
 	case i < begin:
 		return 0, raft.ErrCompacted
 	case i == begin:
 		return l.begin.GetTerm(), nil
-	case i > begin+uint64(len(l.entries)):
+	case i >= l.entries.next:
 		return 0, raft.ErrUnavailable
 	default:
-		return l.entries[i-begin-1].GetTerm(), nil
+		return l.entries.at(i).GetTerm(), nil
 	}
 }
 
-func (l *memoryLog) LastIndex() (uint64, error) {
-	return l.begin.GetIndex() + uint64(len(l.entries)), nil
-}
+func (l *memoryLog) LastIndex() (uint64, error) { return l.entries.next - 1, nil }
 
-func (l *memoryLog) FirstIndex() (uint64, error) { return l.begin.GetIndex() + 1, nil }
+func (l *memoryLog) FirstIndex() (uint64, error) { return l.entries.first, nil }
 
-// Snapshot has nothing to give: a member that joins gets the log from its beginning.
+// Snapshot has nothing to give: the engine knows which images there are.
 func (l *memoryLog) Snapshot() (*raftpb.Snapshot, error) {
 	return nil, raft.ErrSnapshotTemporarilyUnavailable
 }
@@ -92,21 +77,40 @@ func (l *memoryLog) Append(state *raftpb.HardState, entries []*raftpb.Entry) err
 		return nil
 	}
 	at := entries[0].GetIndex()
-	first := l.begin.GetIndex() + 1
-	if at < first || at > first+uint64(len(l.entries)) {
-		return fmt.Errorf("logstore: append at %d to a log of %d to %d", at, first, first+uint64(len(l.entries)))
+	if at < l.entries.first || at > l.entries.next {
+		return fmt.Errorf("logstore: append at %d to a log of %d to %d", at, l.entries.first, l.entries.next-1)
 	}
-	kept := l.entries[:at-first]
-	if len(kept) < len(l.entries) {
-		kept = kept[:len(kept):len(kept)] // readers may hold the tail that is replaced
-	}
-	l.entries = append(kept, entries...)
+	l.entries.truncate(at)
+	l.entries.append(entries)
 	return nil
 }
 
 func (l *memoryLog) Reset(begin *raftpb.SnapshotMetadata) error {
-	*l = memoryLog{state: new(raftpb.HardState), begin: begin}
+	l.state = new(raftpb.HardState)
+	return l.Install(begin)
+}
+
+func (l *memoryLog) Install(begin *raftpb.SnapshotMetadata) error {
+	l.begin = begin
+	l.entries.reset(begin.GetIndex() + 1)
 	return nil
 }
+
+func (l *memoryLog) Compact(upTo uint64) error {
+	if upTo < l.entries.first {
+		return nil
+	}
+	term, err := l.Term(upTo)
+	if err != nil {
+		return fmt.Errorf("logstore: compact a log of %d to %d at %d: %w", l.entries.first, l.entries.next-1, upTo, err)
+	}
+	l.begin = &raftpb.SnapshotMetadata{Index: &upTo, Term: &term, ConfState: l.begin.ConfState}
+	l.entries.compact(upTo)
+	return nil
+}
+
+func (l *memoryLog) Size() int64 { return l.entries.bytes }
+
+func (l *memoryLog) Images() Images { return &l.images }
 
 func (l *memoryLog) Close() error { return nil }
