@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"os"
 )
 
 // Code says why a link or a connection was closed. The numbers are part of the wire protocol: 0 to 999 belong to the
@@ -17,9 +18,11 @@ const (
 	CodeIncompatibleVersion Code = 104 // the two sides speak no common protocol version
 	CodeSuccess             Code = 200 // the exchange ran to completion
 	CodeShutdown            Code = 204 // the node is closing in order
+	CodeUnneeded            Code = 205 // the connection was idle, or a second one to the same peer
 	CodeProtocolViolation   Code = 400 // a message could not be decoded or was out of place
 	CodeUnknownPeer         Code = 401 // the remote peer is not in the catalog yet
 	CodeBadProof            Code = 403 // the proof of the network secret was wrong or missing
+	CodeUnknownProtocol     Code = 404 // nobody here handles the protocol of the stream
 	CodeTimeout             Code = 408 // no frame arrived within the allowed time
 	CodeSupplanted          Code = 409 // a newer incarnation of the same identity took over
 	CodeFrameTooLarge       Code = 413 // a frame exceeded the limit of its protocol
@@ -53,9 +56,11 @@ var codeNames = map[Code]string{
 	CodeIncompatibleVersion:   "incompatible version",
 	CodeSuccess:               "success",
 	CodeShutdown:              "shutdown",
+	CodeUnneeded:              "no longer needed",
 	CodeProtocolViolation:     "protocol violation",
 	CodeUnknownPeer:           "unknown peer",
 	CodeBadProof:              "bad network proof",
+	CodeUnknownProtocol:       "unknown protocol",
 	CodeTimeout:               "timeout",
 	CodeSupplanted:            "supplanted by a newer incarnation",
 	CodeFrameTooLarge:         "frame too large",
@@ -104,10 +109,14 @@ func (e *CloseError) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-// CodeOf returns the close code that err carries, or [CodeUnexpectedClose] when it carries none.
+// CodeOf returns the close code that err carries, [CodeTimeout] for a deadline that has passed, and otherwise
+// [CodeUnexpectedClose].
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*CloseError](err); ok {
 		return e.Code
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return CodeTimeout
 	}
 	return CodeUnexpectedClose
 }

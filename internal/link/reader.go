@@ -12,6 +12,8 @@ const HeaderSize = 4
 const (
 	readBufferMin = 4 << 10  // what a quiet link holds
 	readBufferMax = 64 << 10 // what a busy link reads at once; longer frames grow the buffer as their bytes arrive
+
+	maxEmptyReads = 100 // in a row, from a source that returns nothing and no error
 )
 
 // Reader reads the frames of one stream. It is not safe for concurrent use.
@@ -41,7 +43,8 @@ func (r *Reader) LimitIdle(s Stream, d time.Duration) {
 
 // Next returns the body of the next frame. It is valid until the following call. The error is io.EOF at the end of the
 // stream, io.ErrUnexpectedEOF when the stream ends inside a frame, and a *[CloseError] with [CodeFrameTooLarge] when a
-// frame claims to be longer than allowed, which is found before anything is allocated for it.
+// frame claims to be longer than allowed, which is found before anything is allocated for it. After a deadline that has
+// passed, Next can be called again: nothing that had arrived is lost.
 func (r *Reader) Next() ([]byte, error) {
 	if err := r.fill(HeaderSize); err != nil {
 		if err == io.EOF && r.w > r.r {
@@ -76,7 +79,7 @@ func (r *Reader) Ready() bool {
 
 // fill reads until at least n unread bytes are in the buffer.
 func (r *Reader) fill(n int) error {
-	for r.w-r.r < n {
+	for empty := 0; r.w-r.r < n; {
 		r.makeRoom(n)
 		if err := r.arm(); err != nil {
 			return err
@@ -86,6 +89,11 @@ func (r *Reader) fill(n int) error {
 		r.full = r.full || r.w == len(r.buf)
 		if err != nil && r.w-r.r < n {
 			return err
+		}
+		if m > 0 {
+			empty = 0
+		} else if empty++; empty == maxEmptyReads {
+			return io.ErrNoProgress
 		}
 	}
 	return nil
@@ -115,11 +123,7 @@ func (r *Reader) makeRoom(n int) {
 	if r.w < len(r.buf) && (n <= len(r.buf) || len(r.buf) >= readBufferMax) {
 		return // room for now; a longer frame grows the buffer when this part is full
 	}
-	size := min(max(2*len(r.buf), readBufferMin), max(n, readBufferMax))
-	if size <= r.w {
-		size = 2 * r.w
-	}
-	grown := make([]byte, size)
+	grown := make([]byte, min(2*len(r.buf), max(n, readBufferMax)))
 	copy(grown, r.buf[:r.w])
 	r.buf = grown
 }

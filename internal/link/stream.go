@@ -12,6 +12,8 @@ type Stream interface {
 	io.Reader
 	io.Writer
 
+	// Calls that a deadline ends, pending ones included, fail with os.ErrDeadlineExceeded, and the stream goes on. The
+	// zero time means no deadline.
 	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"os"
 	"sync"
 	"time"
 )
@@ -18,22 +19,27 @@ const (
 	DefaultWriteTimeout = 10 * time.Second
 )
 
-// writeBufferKept is the largest buffer that a quiet writer keeps.
-const writeBufferKept = 128 << 10
+const (
+	writeBufferKept = 128 << 10 // buffers larger than this are given back when the link is quiet, that is,
+	quietWrites     = 16        // after so many writes in a row that did not need them
+	writeStep       = 128 << 10 // the most that has to be taken within one timeout
+)
 
 // WriterConfig says how a [Writer] works. Zero fields take the defaults.
 type WriterConfig struct {
 	MaxFrame int           // longest body, bytes; required
 	Buffer   int           // bytes that may wait before writers wait, too; default 1 MiB
-	Timeout  time.Duration // for one write to the stream; default 10 s; negative: none
+	Timeout  time.Duration // for the stream to take 128 KiB, or what there is; default 10 s; negative: none
 }
 
 // Writer writes frames to one stream. Callers append frames to a buffer; a goroutine of the writer's swaps it for an
 // empty one and writes it out. So one frame is on its way at once, many frames travel together when there are many, and
 // no timer is involved. All methods are safe for concurrent use.
 //
-// When more than Buffer bytes wait, Append waits and TryAppend refuses. A frame is always accepted into an empty buffer,
-// so frames longer than Buffer can be sent.
+// When Buffer bytes or more wait, Append waits and TryAppend refuses. A frame is always accepted into an empty buffer, so
+// frames longer than Buffer can be sent. At most twice Buffer and two frames are held.
+//
+// A stream that takes nothing for the configured timeout is aborted with [CodeTimeout], and the writer ends.
 type Writer struct {
 	stream Stream
 	cfg    WriterConfig
@@ -67,32 +73,38 @@ func (w *Writer) Write(ctx context.Context, body []byte) error {
 	return w.Append(ctx, func(dst []byte) []byte { return append(dst, body...) })
 }
 
-// Append sends a frame whose body encode appends to dst. It waits for room until ctx ends. encode runs under the writer's
-// lock: it must not block, and must return dst with the body appended. The error is a *[CloseError] with
-// [CodeFrameTooLarge] when the body is too long, in which case nothing is sent, and otherwise says why the writer
-// has ended.
+// Append sends a frame whose body encode appends to dst. It waits for room until ctx ends, and asks ctx only then. encode
+// runs under the writer's lock: it must not block, and must return dst with the body appended. The error is a *[CloseError]
+// with [CodeFrameTooLarge] when the body is too long, in which case nothing is sent, the cause of ctx's end, in which case
+// nothing is sent either, and otherwise says why the writer has ended. A nil error says that the frame waits to be written.
 func (w *Writer) Append(ctx context.Context, encode func(dst []byte) []byte) error {
 	for {
-		w.mu.Lock()
-		if w.err != nil || w.ending {
-			defer w.mu.Unlock()
-			return w.endLocked()
+		room, err := w.tryAppend(encode)
+		if room == nil {
+			return err
 		}
-		if len(w.buf) < w.cfg.Buffer {
-			defer w.mu.Unlock()
-			return w.appendLocked(encode)
-		}
-		if w.room == nil {
-			w.room = make(chan struct{})
-		}
-		room := w.room
-		w.mu.Unlock()
 		select {
 		case <-room:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// tryAppend appends a frame, or returns what will be closed when there is room or the writer has ended.
+func (w *Writer) tryAppend(encode func(dst []byte) []byte) (room <-chan struct{}, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.err != nil || w.ending:
+		return nil, w.endLocked()
+	case len(w.buf) < w.cfg.Buffer:
+		return nil, w.appendLocked(encode)
+	}
+	if w.room == nil {
+		w.room = make(chan struct{})
+	}
+	return w.room, nil
 }
 
 // TryAppend is Append without waiting: it reports false, and sends nothing, when there is no room, when the body is too
@@ -140,6 +152,7 @@ func (w *Writer) endLocked() error {
 func (w *Writer) run() {
 	defer close(w.done)
 	var spare []byte
+	quiet := 0 // short writes in a row
 	for {
 		w.mu.Lock()
 		for len(w.buf) == 0 && !w.ending && w.err == nil {
@@ -167,19 +180,39 @@ func (w *Writer) run() {
 		}
 		w.mu.Unlock()
 
-		if w.cfg.Timeout > 0 {
-			w.stream.SetWriteDeadline(time.Now().Add(w.cfg.Timeout))
-		}
-		if _, err := w.stream.Write(out); err != nil {
+		if err := w.write(out); err != nil {
 			w.fail(err)
 			w.stream.Abort(CodeOf(err))
 			return
 		}
 		spare = out[:0]
-		if cap(spare) > writeBufferKept && len(out) < cap(out)/4 {
+		if quiet++; len(out) > writeBufferKept/2 {
+			quiet = 0
+		}
+		if quiet > quietWrites && cap(spare) > writeBufferKept {
 			spare = nil
 		}
 	}
+}
+
+// write hands all of out to the stream, in steps with a deadline each, so that a slow stream is told from a stuck one.
+func (w *Writer) write(out []byte) error {
+	for len(out) > 0 {
+		step := out[:min(len(out), writeStep)]
+		if w.cfg.Timeout > 0 {
+			if err := w.stream.SetWriteDeadline(time.Now().Add(w.cfg.Timeout)); err != nil {
+				return err
+			}
+		}
+		if _, err := w.stream.Write(step); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return &CloseError{Code: CodeTimeout}
+			}
+			return err
+		}
+		out = out[len(step):]
+	}
+	return nil
 }
 
 // fail ends the writer with err, unless it has ended already.

@@ -1,0 +1,14 @@
+package link
+
+// Held returns how many bytes the reader has allocated.
+func (r *Reader) Held() int { return cap(r.buf) }
+
+// Held returns how many bytes the buffer for waiting frames takes.
+func (w *Writer) Held() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return cap(w.buf)
+}
+
+// CodeNames returns every code that has a name.
+func CodeNames() map[Code]string { return codeNames }
