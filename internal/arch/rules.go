@@ -31,6 +31,7 @@ var layers = []layer{
 	{21, "internal/transport/p2p", "libp2p stays behind the face"},
 	{21, "internal/transport/simnet", "the simulated network is a transport like the other"},
 	{29, "discovery/internal/...", "entries, frames and the catalog: pure, without connections of their own"},
+	{29, "discovery/registry", "finds peers through files: knows addresses, no connections"},
 	{30, "discovery", "discovery needs connections and nothing above them"},
 	{30, "groups/logstore", "the log store is handed to the node, so it stands below it"},
 	{31, "groups/logstore/...", "kinds of log stores are chosen by programs and unknown to the rest"},
