@@ -3,6 +3,8 @@ package codec
 import (
 	"bytes"
 	"fmt"
+	"math"
+	"reflect"
 	"sync"
 
 	"github.com/fxamacker/cbor/v2"
@@ -15,10 +17,23 @@ var (
 
 // CBOR returns a codec for types that are expected to change, or that programs in other languages read: CBOR
 // (RFC 8949) in core deterministic encoding, structs as maps with the names of the fields, or as the field tags of
-// github.com/fxamacker/cbor/v2 say. The two ends may have different types: fields that are missing are zero, fields
-// that are unknown are ignored, and a field that was renamed loses its value silently. The fingerprint is zero.
+// github.com/fxamacker/cbor/v2 say. The two ends may have different types: fields that are missing keep their zero
+// value, fields that are unknown are ignored, and a field that was renamed loses its value silently. The fingerprint
+// is zero.
+//
+// The error, an [ErrType], names what would be lost without a word: unexported fields that are not left out by the tag
+// `cbor:"-"`, fields of the same name, interfaces with methods, methods of embedded fields that hide the other fields.
+//
+// The same value gives the same bytes. Decode accepts other encodings of it too, so bytes that were received should
+// not be compared; nil and empty slices are different values. Both directions refuse what is nested deeper than
+// [MaxDepth].
 func CBOR[T any]() (Codec[T], error) {
-	return cborCodec[T]{}, nil
+	t := reflect.TypeFor[T]()
+	c := cborTypes{done: map[reflect.Type]bool{}, within: map[reflect.Type]bool{}}
+	if err := c.check(t, ""); err != nil {
+		return nil, fmt.Errorf("%w %v: %w", ErrType, t, err)
+	}
+	return cborCodec[T]{c.deep}, nil
 }
 
 func newCBOREncode() cbor.UserBufferEncMode {
@@ -36,8 +51,11 @@ func newCBORDecode() cbor.DecMode {
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 		IndefLength:       cbor.IndefLengthForbidden,
-		UTF8:              cbor.UTF8DecodeInvalid,
+		UTF8:              cbor.UTF8DecodeInvalid, // what is encoded is decoded
 		MaxNestedLevels:   MaxDepth,
+		// The whole input is checked before memory is taken, so its length is limit enough.
+		MaxArrayElements: math.MaxInt32,
+		MaxMapPairs:      math.MaxInt32,
 	}.DecMode()
 	if err != nil {
 		panic(err) // the options are constants
@@ -45,9 +63,11 @@ func newCBORDecode() cbor.DecMode {
 	return mode
 }
 
-type cborCodec[T any] struct{}
+type cborCodec[T any] struct {
+	deep bool // values may be nested without end
+}
 
-// cborBuffers holds the headers of buffers, not their memory.
+// cborBuffers holds the buffers that values are encoded in before they are copied to where they belong.
 var cborBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // Name implements [Codec].
@@ -57,17 +77,23 @@ func (cborCodec[T]) Name() string { return "cbor/1" }
 func (cborCodec[T]) Fingerprint() [32]byte { return [32]byte{} }
 
 // Append implements [Codec].
-func (cborCodec[T]) Append(dst []byte, v *T) ([]byte, error) {
+func (c cborCodec[T]) Append(dst []byte, v *T) ([]byte, error) {
+	if c.deep {
+		if err := checkNesting(reflect.ValueOf(v).Elem(), 0, 0); err != nil {
+			return dst, fmt.Errorf("%w: %T: %w", ErrValue, *v, err)
+		}
+	}
 	b := cborBuffers.Get().(*bytes.Buffer)
-	*b = *bytes.NewBuffer(dst)
-	err := cborEncode.MarshalToBuffer(v, b)
-	out := b.Bytes()
-	*b = bytes.Buffer{}
-	cborBuffers.Put(b)
-	if err != nil {
+	defer func() {
+		if b.Cap() <= keptScratch {
+			b.Reset()
+			cborBuffers.Put(b)
+		}
+	}()
+	if err := cborEncode.MarshalToBuffer(v, b); err != nil {
 		return dst, fmt.Errorf("%w: %T: %w", ErrValue, *v, err)
 	}
-	return out, nil
+	return append(dst, b.Bytes()...), nil
 }
 
 // Decode implements [Codec].

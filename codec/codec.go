@@ -6,8 +6,6 @@ import (
 	"reflect"
 	"sync"
 	"unsafe"
-
-	"google.golang.org/protobuf/proto"
 )
 
 // Codec turns values of type T into bytes and back. Codecs are values to be made once, when a stream, group or
@@ -77,7 +75,10 @@ func For[T any](opts ...Option) (Codec[T], error) {
 			return nil, fmt.Errorf("%w %v: %w", ErrType, t, err)
 		}
 	}
-	if name, ok := messageName(t); ok {
+	switch name, ok, err := messageName(t); {
+	case err != nil:
+		return nil, fmt.Errorf("%w %v: %w", ErrType, t, err)
+	case ok:
 		return newProto[T](name), nil
 	}
 	switch own, err := ownBinary(t); {
@@ -138,5 +139,3 @@ func (c postcard[T]) Append(dst []byte, v *T) ([]byte, error) {
 
 // Decode implements [Codec].
 func (c postcard[T]) Decode(src []byte, v *T) error { return c.decode(src, unsafe.Pointer(v)) }
-
-var protoMessage = reflect.TypeFor[proto.Message]()

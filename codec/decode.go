@@ -9,7 +9,6 @@ import (
 	"math/bits"
 	"reflect"
 	"time"
-	"unicode/utf8"
 	"unsafe"
 
 	"google.golang.org/protobuf/proto"
@@ -142,10 +141,11 @@ func (r *reader) steps(steps []step, base unsafe.Pointer, depth int) error {
 			if err != nil {
 				return err
 			}
-			if !utf8.Valid(raw) {
+			v := string(raw)
+			if !validString(v) {
 				return errUTF8
 			}
-			*(*string)(p) = string(raw)
+			*(*string)(p) = v
 		case kBytes:
 			raw, err := r.prefixed()
 			if err != nil {

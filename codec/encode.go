@@ -62,7 +62,7 @@ func appendSteps(dst []byte, steps []step, base unsafe.Pointer, depth int) ([]by
 			dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(*(*float64)(p)))
 		case kString:
 			v := *(*string)(p)
-			if !utf8.ValidString(v) {
+			if !validString(v) {
 				return dst, errUTF8
 			}
 			dst = appendUvarint(dst, uint64(len(v)))
@@ -94,7 +94,7 @@ func appendComposite(dst []byte, s *step, p unsafe.Pointer, depth int) ([]byte, 
 	case kArray:
 		return appendElems(dst, s.shape.elem, p, s.shape.len, depth)
 	case kBinary:
-		return appendBinary(dst, s.shape.typ, p)
+		return appendPrefixed(dst, s.shape.typ, p)
 	case kProto:
 		return appendProto(dst, s.shape.typ, p)
 	}
@@ -164,8 +164,8 @@ func appendFloatKey(dst []byte, k kind, p unsafe.Pointer) ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(f)), nil
 }
 
-// appendBinary encodes a value by its own methods, with the length in front.
-func appendBinary(dst []byte, t reflect.Type, p unsafe.Pointer) ([]byte, error) {
+// appendPrefixed encodes a value by its own methods, with the length in front.
+func appendPrefixed(dst []byte, t reflect.Type, p unsafe.Pointer) ([]byte, error) {
 	start := len(dst)
 	out, err := appendOwn(dst, reflect.NewAt(t, p).Interface())
 	if err != nil {
@@ -212,3 +212,16 @@ func appendUvarint(dst []byte, v uint64) []byte {
 }
 
 func zigzag(v int64) uint64 { return uint64(v)<<1 ^ uint64(v>>63) }
+
+// validString reports whether s is UTF-8. Most strings are short and ASCII, and quicker looked at here.
+func validString(s string) bool {
+	if len(s) > 32 {
+		return utf8.ValidString(s)
+	}
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return utf8.ValidString(s)
+		}
+	}
+	return true
+}

@@ -9,10 +9,10 @@ import (
 
 // mapScratch is what encoding or decoding a map needs besides the map.
 type mapScratch struct {
-	iter       reflect.MapIter
-	key, value reflect.Value // addressable, zero between uses
-	entries    []mapEntry
-	sorted     []byte
+	iter            reflect.MapIter
+	all, key, value reflect.Value // variables, zero between uses
+	entries         []mapEntry
+	sorted          []byte
 }
 
 // mapEntry is where an entry lies in the output.
@@ -25,11 +25,13 @@ func (s *shape) mapScratch() *mapScratch {
 	if m, ok := s.scratch.Get().(*mapScratch); ok {
 		return m
 	}
-	return &mapScratch{key: reflect.New(s.key.typ).Elem(), value: reflect.New(s.elem.typ).Elem()}
+	variable := func(t reflect.Type) reflect.Value { return reflect.New(t).Elem() }
+	return &mapScratch{all: variable(s.typ), key: variable(s.key.typ), value: variable(s.elem.typ)}
 }
 
 func (s *shape) release(m *mapScratch) {
 	m.iter.Reset(reflect.Value{})
+	m.all.SetZero()
 	m.key.SetZero()
 	m.value.SetZero()
 	if cap(m.sorted) > keptScratch || cap(m.entries) > keptScratch/int(unsafe.Sizeof(mapEntry{})) {
@@ -40,17 +42,20 @@ func (s *shape) release(m *mapScratch) {
 
 // appendMap encodes the entries as they come and then sorts them by the bytes of their keys.
 func appendMap(dst []byte, s *shape, p unsafe.Pointer, depth int) (_ []byte, err error) {
-	v := reflect.NewAt(s.typ, p).Elem()
-	n := v.Len()
-	dst = appendUvarint(dst, uint64(n))
-	if n == 0 {
-		return dst, nil
+	// A map is a pointer, and reflect's variable that holds it is quicker had from the pool than made anew.
+	table := *(*unsafe.Pointer)(p)
+	if table == nil {
+		return append(dst, 0), nil
 	}
 	m := s.mapScratch()
 	defer s.release(m)
+	*(*unsafe.Pointer)(m.all.Addr().UnsafePointer()) = table
 	m.entries = m.entries[:0]
+	if dst = appendUvarint(dst, uint64(m.all.Len())); m.all.Len() == 0 {
+		return dst, nil
+	}
 	key, value := m.key.Addr().UnsafePointer(), m.value.Addr().UnsafePointer()
-	for m.iter.Reset(v); m.iter.Next(); {
+	for m.iter.Reset(m.all); m.iter.Next(); {
 		m.key.SetIterKey(&m.iter)
 		m.value.SetIterValue(&m.iter)
 		e := mapEntry{key: len(dst)}
@@ -94,16 +99,18 @@ func compareKeys(buf []byte, a, b mapEntry) int {
 
 // readMap decodes a map.
 func (r *reader) readMap(s *shape, p unsafe.Pointer, depth int) error {
-	n, err := r.count(max(1, s.key.min+s.elem.min))
+	n, err := r.count(s.key.min + s.elem.min)
 	if err != nil {
 		return err
 	}
-	v := reflect.NewAt(s.typ, p).Elem()
-	v.SetZero()
+	if s.key.min == 0 && n > 1 {
+		return errTwice // there is only one key without bytes
+	}
+	*(*unsafe.Pointer)(p) = nil
 	if n == 0 {
 		return nil
 	}
-	v.Set(reflect.MakeMapWithSize(s.typ, n))
+	table := reflect.MakeMapWithSize(s.typ, n)
 	m := s.mapScratch()
 	defer s.release(m)
 	key, value := m.key.Addr().UnsafePointer(), m.value.Addr().UnsafePointer()
@@ -123,10 +130,11 @@ func (r *reader) readMap(s *shape, p unsafe.Pointer, depth int) error {
 		if err := r.steps(s.elem.steps, value, depth); err != nil {
 			return err
 		}
-		v.SetMapIndex(m.key, m.value)
+		table.SetMapIndex(m.key, m.value)
 	}
-	if v.Len() != n {
+	if table.Len() != n {
 		return errTwice
 	}
+	*(*unsafe.Pointer)(p) = table.UnsafePointer()
 	return nil
 }

@@ -5,69 +5,56 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
-	"slices"
 	"strings"
 )
 
-// The methods by which types of the standard library and others encode themselves.
+// method is one that a type may have to encode or decode itself.
+type method struct {
+	name   string
+	is     reflect.Type // interface with this method only
+	lookup func(reflect.Type) (reflect.Method, bool)
+}
+
+// Methods are looked up by names that are constants, which lets the linker drop all others that nothing calls.
 var (
-	binaryAppender    = reflect.TypeFor[encoding.BinaryAppender]()
-	binaryMarshaler   = reflect.TypeFor[encoding.BinaryMarshaler]()
-	binaryUnmarshaler = reflect.TypeFor[encoding.BinaryUnmarshaler]()
+	appendBinary = method{"AppendBinary", reflect.TypeFor[encoding.BinaryAppender](),
+		func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("AppendBinary") }}
+	marshalBinary = method{"MarshalBinary", reflect.TypeFor[encoding.BinaryMarshaler](),
+		func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("MarshalBinary") }}
+	unmarshalBinary = method{"UnmarshalBinary", reflect.TypeFor[encoding.BinaryUnmarshaler](),
+		func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("UnmarshalBinary") }}
 )
 
-// ownBinary reports whether pointers to t encode and decode themselves. It is an error if these methods are not t's
-// own but come from an embedded field, because they know nothing of the other fields.
+// has reports whether pointers to t have the method.
+func (m method) has(t reflect.Type) bool { return reflect.PointerTo(t).Implements(m.is) }
+
+// ownBinary reports whether pointers to t encode and decode themselves.
 func ownBinary(t reflect.Type) (bool, error) {
-	ptr := reflect.PointerTo(t)
-	if t == timeType || t.Kind() == reflect.Interface || !ptr.Implements(binaryUnmarshaler) ||
-		!ptr.Implements(binaryAppender) && !ptr.Implements(binaryMarshaler) {
+	encode := appendBinary
+	if !encode.has(t) {
+		encode = marshalBinary
+	}
+	if t == timeType || t.Kind() == reflect.Interface || !encode.has(t) || !unmarshalBinary.has(t) {
 		return false, nil
 	}
-	for _, m := range ownMethods(t) {
+	return true, notPromoted(t, encode, unmarshalBinary)
+}
+
+// notPromoted returns an error if one of the methods is not t's own but comes from an embedded field, because it
+// knows nothing of the other fields.
+func notPromoted(t reflect.Type, methods ...method) error {
+	for _, m := range methods {
 		if from := m.promotedFrom(t); from != "" {
-			return false, fmt.Errorf("method %s is that of the embedded field %s and would lose the others; "+
-				"name the field, or give %v its own methods", m.name, from, t)
+			return fmt.Errorf("method %s of %v is that of the embedded field %s and knows no other field; "+
+				"name that field, or give %v a method of its own", m.name, t, from, t)
 		}
 	}
-	return true, nil
+	return nil
 }
 
-// method is one of a type's, as it is in the method sets of the type and of its pointer.
-type method struct {
-	name  string
-	is    reflect.Type // interface with this method
-	found []reflect.Method
-}
-
-// ownMethods looks up the methods that encode and decode a type. The names are constants, which lets the linker drop
-// other methods that nothing calls.
-func ownMethods(t reflect.Type) []method {
-	decode := method{name: "UnmarshalBinary", is: binaryUnmarshaler}
-	encode := method{name: "AppendBinary", is: binaryAppender}
-	for _, t := range []reflect.Type{t, reflect.PointerTo(t)} {
-		if m, ok := t.MethodByName("UnmarshalBinary"); ok {
-			decode.found = append(decode.found, m)
-		}
-		if m, ok := t.MethodByName("AppendBinary"); ok {
-			encode.found = append(encode.found, m)
-		}
-	}
-	if len(encode.found) > 0 {
-		return []method{encode, decode}
-	}
-	encode = method{name: "MarshalBinary", is: binaryMarshaler}
-	for _, t := range []reflect.Type{t, reflect.PointerTo(t)} {
-		if m, ok := t.MethodByName("MarshalBinary"); ok {
-			encode.found = append(encode.found, m)
-		}
-	}
-	return []method{encode, decode}
-}
-
-// promotedFrom returns the embedded field that a struct has the method from, or nothing if the method is its own.
+// promotedFrom returns the embedded field that a struct has the method from, or nothing if it is its own.
 func (m method) promotedFrom(t reflect.Type) string {
-	if t.Kind() != reflect.Struct || slices.ContainsFunc(m.found, func(f reflect.Method) bool { return declares(t, f) }) {
+	if t.Kind() != reflect.Struct || m.declaredBy(t, t) || m.declaredBy(reflect.PointerTo(t), t) {
 		return ""
 	}
 	for f := range t.Fields() {
@@ -85,17 +72,22 @@ func (m method) promotedFrom(t reflect.Type) string {
 	return ""
 }
 
-// declares reports whether the source of t has the method. If it has not, the compiler has made one that calls the
-// embedded field's: that comes from no file, or, if the callee was put in its place, has the name of another type.
-func declares(t reflect.Type, m reflect.Method) bool {
-	f := runtime.FuncForPC(m.Func.Pointer())
+// declaredBy reports whether the method that a method set has is in the source of struct t. If it is not, the compiler
+// has made one that calls the embedded field's: that comes from no file, or, if the callee was put in its place, has
+// the name of another type.
+func (m method) declaredBy(set, t reflect.Type) bool {
+	found, ok := m.lookup(set)
+	if !ok {
+		return false
+	}
+	f := runtime.FuncForPC(found.Func.Pointer())
 	if f == nil {
 		return false
 	}
 	file, _ := f.FileLine(f.Entry())
 	name, _, _ := strings.Cut(t.Name(), "[")
-	return file != "<autogenerated>" &&
-		(strings.Contains(f.Name(), "."+name+".") || strings.Contains(f.Name(), "(*"+name+")."))
+	return file != "<autogenerated>" && (strings.HasSuffix(f.Name(), "."+name+"."+m.name) ||
+		strings.HasSuffix(f.Name(), ".(*"+name+")."+m.name))
 }
 
 // binaryCodec uses the methods of *T.

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -20,21 +21,40 @@ var (
 // protobuf does not promise more, so bytes made by one program should not be compared with those made by another.
 func Proto[M proto.Message]() (Codec[M], error) {
 	t := reflect.TypeFor[M]()
-	name, ok := messageName(t)
-	if !ok {
-		return nil, fmt.Errorf("%w %v: not a generated protobuf message", ErrType, t)
+	name, ok, err := messageName(t)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w %v: %w", ErrType, t, err)
+	case !ok:
+		return nil, fmt.Errorf("%w %v: not a pointer to a generated protobuf message", ErrType, t)
 	}
 	return newProto[M](name), nil
 }
 
+var (
+	protoMessage = reflect.TypeFor[proto.Message]()
+	protoReflect = method{"ProtoReflect", protoMessage,
+		func(t reflect.Type) (reflect.Method, bool) { return t.MethodByName("ProtoReflect") }}
+)
+
 // messageName returns the full name of the message that a pointer type is.
-func messageName(t reflect.Type) (string, bool) {
+func messageName(t reflect.Type) (name string, ok bool, err error) {
 	if t.Kind() != reflect.Pointer || t.Elem().Kind() != reflect.Struct || !t.Implements(protoMessage) {
-		return "", false
+		return "", false, nil
 	}
+	if err := notPromoted(t.Elem(), protoReflect); err != nil {
+		return "", false, err
+	}
+	defer func() {
+		if recover() != nil { // a message whose fields are known only at run time has no descriptor yet
+			name, ok, err = "", false, errNoDescriptor
+		}
+	}()
 	m := reflect.Zero(t).Interface().(proto.Message)
-	return string(m.ProtoReflect().Descriptor().FullName()), true
+	return string(m.ProtoReflect().Descriptor().FullName()), true, nil
 }
+
+var errNoDescriptor = errors.New("a protobuf message without generated code")
 
 type protoCodec[M any] struct{ name string }
 

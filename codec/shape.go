@@ -111,10 +111,12 @@ func (b *shapes) fill(s *shape, key bool, path string) error {
 		s.kind = kTime
 		return nil
 	}
-	if name, ok := messageName(reflect.PointerTo(t)); ok {
-		if key {
-			return refuse(path, "a protobuf message is no map key")
-		}
+	switch name, ok, err := messageName(reflect.PointerTo(t)); {
+	case err != nil:
+		return refuse(path, "%w", err)
+	case ok && key:
+		return refuse(path, "a protobuf message is no map key")
+	case ok:
 		s.kind, s.name = kProto, name
 		return nil
 	}

@@ -1,0 +1,113 @@
+package codec_test
+
+import (
+	"testing"
+
+	"github.com/mosaik-go/mosaik/codec"
+)
+
+// The payloads are those that the formats were compared with before one was chosen.
+
+type benchSmall struct {
+	ID    uint64
+	Value float64
+	Name  string
+}
+
+type bench100 struct {
+	ID     uint64
+	Time   int64
+	Price  float64
+	Volume float64
+	Kind   uint16
+	Active bool
+	Name   string
+	Venue  string
+	Hash   [32]byte
+}
+
+type benchItem struct {
+	Name  string
+	Count uint32
+	Price float64
+}
+
+type benchNested struct {
+	ID     uint64
+	Labels map[string]string
+	Items  []benchItem
+	Next   *benchItem
+}
+
+type benchCommand interface{ command() }
+
+type benchSet struct {
+	Key   string
+	Value []byte
+}
+
+type benchDelete struct{ Key string }
+
+func (benchSet) command()    {}
+func (benchDelete) command() {}
+
+var (
+	smallValue = benchSmall{ID: 123456789, Value: 3.25, Name: "temp-001"}
+	value100   = bench100{ID: 1 << 40, Time: 1700000000123456789, Price: 101.25, Volume: 3000.5, Kind: 300, Active: true,
+		Name: "instrument-12345", Venue: "exchange-7"}
+	nestedValue = benchNested{
+		ID:     42,
+		Labels: map[string]string{"region": "eu", "zone": "a", "rack": "17", "role": "db"},
+		Items: []benchItem{{"alpha", 1, 1.5}, {"beta", 200, 2.5}, {"gamma", 30000, 3.5}, {"delta", 4, 4.5},
+			{"epsilon", 5, 5.5}},
+		Next: &benchItem{"next", 9, 9.5},
+	}
+	setCommand benchCommand = benchSet{Key: "user/12345678", Value: make([]byte, 32)}
+)
+
+func commandCodec(tb testing.TB) codec.Codec[benchCommand] {
+	c, err := codec.Union(codec.Member[benchCommand, benchSet](0), codec.Member[benchCommand, benchDelete](1))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+func BenchmarkCodec(b *testing.B) {
+	benchmark(b, "small", codec.Must(codec.For[benchSmall]()), smallValue)
+	benchmark(b, "100B", codec.Must(codec.For[bench100]()), value100)
+	benchmark(b, "1KiB", codec.Must(codec.For[[]byte]()), make([]byte, 1024))
+	benchmark(b, "64KiB", codec.Must(codec.For[[]byte]()), make([]byte, 64<<10))
+	benchmark(b, "nested", codec.Must(codec.For[benchNested]()), nestedValue)
+	benchmark(b, "string16", codec.Must(codec.For[string]()), "0123456789abcdef")
+	benchmark(b, "numbers1k", codec.Must(codec.For[[]uint64]()), make([]uint64, 1000))
+	benchmark(b, "command", commandCodec(b), setCommand)
+	benchmark(b, "small-cbor", codec.Must(codec.CBOR[benchSmall]()), smallValue)
+	benchmark(b, "100B-cbor", codec.Must(codec.CBOR[bench100]()), value100)
+	benchmark(b, "nested-cbor", codec.Must(codec.CBOR[benchNested]()), nestedValue)
+}
+
+func benchmark[T any](b *testing.B, name string, c codec.Codec[T], v T) {
+	raw, err := c.Append(nil, &v)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run(name+"/encode", func(b *testing.B) {
+		b.ReportAllocs()
+		b.ReportMetric(float64(len(raw)), "B/value")
+		buf := make([]byte, 0, 2*len(raw))
+		for b.Loop() {
+			if _, err := c.Append(buf, &v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run(name+"/decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := c.Decode(raw, new(T)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
