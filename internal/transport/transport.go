@@ -59,10 +59,10 @@ type Host interface {
 
 	// Handle sets the handler of a protocol. Each incoming stream runs it in its own goroutine, which the host waits for
 	// on Close; the handler owns the stream and must Close or Abort it. Streams of protocols without a handler are
-	// refused. A nil handler removes the protocol.
+	// refused with [link.CodeUnknownProtocol]. A nil handler removes the protocol.
 	Handle(protocol string, handler func(Stream))
 
-	// Learn adds addresses to what is known of a peer. It does not dial.
+	// Learn adds addresses to what is known of a peer, of which the latest 16 are kept. It does not dial.
 	Learn(addr id.PeerAddr)
 
 	// Connect makes sure that there is a connection to the peer with its hello done, dialling the given and the known
@@ -71,7 +71,9 @@ type Host interface {
 
 	// Open opens a stream of the protocol to the peer, connecting first if needed. It retries once on a fresh
 	// connection when the connection it used turns out to be dead. The remote handler may start only after the first
-	// write. Without a deadline in ctx it gives up after 10 s.
+	// write or CloseWrite, and never learns of a stream that is closed before. Without a deadline in ctx it gives up
+	// after 10 s. When too many streams are open already it waits for one to end or fails with [link.CodeOverloaded]; the
+	// peer's refusal may also come with the first Read.
 	Open(ctx context.Context, peer id.PeerID, protocol string) (Stream, error)
 
 	// Connected reports whether a usable connection to the peer exists, Peers lists those that have one.
@@ -88,10 +90,11 @@ type Host interface {
 	// with [link.CodeSupplanted] and older hellos refused.
 	Supersede(peer id.PeerID, newest Incarnation)
 
-	// Ban disconnects the peer and refuses it for the duration.
+	// Ban disconnects the peer and refuses it for the duration, with [link.CodeBanned].
 	Ban(peer id.PeerID, d time.Duration)
 
-	// Protect keeps connections to the peer from being trimmed while the tag is set; Unprotect removes the tag.
+	// Protect keeps idle connections to the peer from being closed while the tag is set; Unprotect removes the tag. A host
+	// closes those that have been idle longest when it has many, with [link.CodeUnneeded].
 	Protect(peer id.PeerID, tag string)
 	Unprotect(peer id.PeerID, tag string)
 
@@ -99,8 +102,9 @@ type Host interface {
 	// block and must not call cancel.
 	Watch(fn func(Event)) (cancel func())
 
-	// Close says goodbye on all connections, closes them, stops all handlers by failing their streams, and waits for
-	// them. It is idempotent.
+	// Close says goodbye on all connections, gives the other sides a moment (400 ms) to read what is under way, closes the
+	// connections, stops all handlers by failing their streams, and waits for them. It is idempotent, and every call
+	// returns after the host is gone.
 	Close() error
 
 	// Kill is Close without the goodbye: sockets vanish as if the process had died. It is for tests of failure.
@@ -123,7 +127,7 @@ const (
 	Connected EventKind = iota + 1
 	// Disconnected: the last usable connection to the peer is gone.
 	Disconnected
-	// Refused: a peer was turned away in the hello.
+	// Refused: a peer was turned away in the hello, or turned this node away.
 	Refused
 	// DuplicateIdentity: another live node uses this node's private key.
 	DuplicateIdentity

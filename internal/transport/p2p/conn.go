@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,10 +12,9 @@ import (
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
-const (
-	helloTimeout     = 3 * time.Second // for the whole hello
-	duplicateTimeout = 2 * time.Second // after which one of two connections to a peer is closed
-)
+// hangUpWait bounds how long closing a connection holds up who closes it. A TCP connection to a process that hangs can
+// take [writeTimeout] to close; that goes on behind.
+const hangUpWait = 200 * time.Millisecond
 
 // conn is one connection to a peer. It becomes usable when its hello is done.
 type conn struct {
@@ -26,24 +24,29 @@ type conn struct {
 	transport string
 	dialed    bool // by this side
 
-	ready    chan struct{} // closed when the hello ended, well or not
-	gone     chan struct{} // closed when the connection is gone
-	pending  atomic.Int32  // incoming streams that wait for their header or the hello
-	streams  atomic.Int32  // open streams, without the control stream
-	accepted atomic.Bool   // the control stream is there, whoever opened it
+	ready      chan struct{} // closed when the hello ended, well or not
+	gone       chan struct{} // closed when the connection is over for this host
+	controlled chan struct{} // closed when the control stream is no longer read, if it ever was
+	drained    chan struct{} // capacity one: a token when the last stream was closed
 
-	controlled chan struct{} // closed when the control stream's reader has ended, if accepted
-
-	readyOnce sync.Once
-	goneOnce  sync.Once // closes gone and takes the connection out of its peer's list
+	streams atomic.Int32 // open ones, without the control stream
+	early   atomic.Int32 // incoming ones that wait for the hello
+	heard   atomic.Int64 // when something last arrived, on the host's clock
+	used    atomic.Int64 // when a stream was last opened or closed, on the host's clock
 
 	// Written before ready is closed.
-	incarnation transport.Incarnation
-	err         error // of the hello
+	incarnation transport.Incarnation // of the peer
+	order       uint64                // rises with each connection that the same side dialled
 
-	mu      sync.Mutex       // guards all following fields
+	wasUp bool // was usable at some time; guarded by the host's mutex
+
+	hangOnce sync.Once
+
+	mu      sync.Mutex       // guards all following fields; the host's comes first
 	closed  *link.CloseError // why it ended
-	control network.Stream
+	isReady bool             // ready is closed
+	begun   bool             // there is a control stream
+	control *control         // once the hello is done
 }
 
 // connOf returns the record of a library connection, making it on first sight.
@@ -55,33 +58,42 @@ func (h *host) connOf(raw network.Conn) *conn {
 	}
 	who, err := idOf(raw.RemotePeer())
 	c := &conn{
-		host:      h,
-		raw:       raw,
-		peer:      who,
-		transport: "quic",
-		dialed:    raw.Stat().Direction == network.DirOutbound,
-		ready:     make(chan struct{}),
-		gone:      make(chan struct{}),
-
+		host:       h,
+		raw:        raw,
+		peer:       who,
+		transport:  "quic",
+		dialed:     raw.Stat().Direction == network.DirOutbound,
+		ready:      make(chan struct{}),
+		gone:       make(chan struct{}),
 		controlled: make(chan struct{}),
+		drained:    make(chan struct{}, 1),
 	}
-	c.accepted.Store(c.dialed)
 	if isTCP(raw.RemoteMultiaddr()) {
 		c.transport = "tcp"
 	}
+	if c.dialed {
+		h.dials++
+		c.order = h.dials
+	}
+	c.used.Store(h.clock())
 	if raw.IsClosed() {
 		c.closed = &link.CloseError{Code: link.CodeUnexpectedClose, Remote: true}
-		c.err = c.closed
+		c.isReady = true
 		close(c.ready)
 		close(c.gone)
 		return c
 	}
 	h.conns[raw] = c
-	if err != nil || h.closing {
-		h.wg.Go(func() { c.close(link.CodeShutdown) })
-		return c
+	switch {
+	case h.closing:
+		h.startLocked(func() { c.close(link.CodeShutdown) })
+	case err != nil:
+		h.startLocked(func() { c.close(link.CodeProtocolViolation) })
+	case h.bannedLocked(who):
+		h.startLocked(func() { c.close(link.CodeBanned) })
+	default:
+		h.startLocked(c.greet)
 	}
-	h.wg.Go(c.greet)
 	return c
 }
 
@@ -99,35 +111,18 @@ func (h *host) disconnected(_ network.Network, raw network.Conn) {
 	if c == nil {
 		return
 	}
-	// The control stream's reader learns the reason that the other side gave, if it gave one.
-	h.wg.Go(func() {
-		if c.accepted.Load() {
-			<-c.controlled
+	if p := raw.RemotePeer(); len(h.stack.swarm.ConnsToPeer(p)) == 0 {
+		h.stack.swarm.Peerstore().RemovePeer(p) // the library would remember its key for ever
+	}
+	h.start(func() {
+		c.mu.Lock()
+		begun := c.begun
+		c.mu.Unlock()
+		if begun {
+			<-c.controlled // its reader knows the reason that the other side gave, if it gave one
 		}
 		c.end(&link.CloseError{Code: link.CodeUnexpectedClose, Remote: true})
 	})
-}
-
-// remove takes a connection out of the list, and reports whether it was there.
-func (st *peerState) remove(c *conn) bool {
-	i := slices.Index(st.usable, c)
-	if i >= 0 {
-		st.usable = slices.Delete(slices.Clone(st.usable), i, i+1)
-	}
-	return i >= 0
-}
-
-// lost takes a connection that is gone out of its peer's list.
-func (h *host) lost(c *conn) {
-	why := c.why()
-	h.meter.close(why.Code)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	st := h.peers[c.peer]
-	if st != nil && st.remove(c) && len(st.usable) == 0 {
-		h.emitLocked(transport.Event{Kind: transport.Disconnected, Peer: c.peer, Incarnation: c.incarnation, Code: why.Code})
-		h.log.Debug("peer disconnected", "peer", c.peer.Short(), "reason", why.Code, "remote", why.Remote)
-	}
 }
 
 // greet does this side's part of the hello: the dialler's by itself, the acceptor's by making sure that it comes.
@@ -140,144 +135,165 @@ func (c *conn) greet() {
 	defer timer.Stop()
 	select {
 	case <-c.ready:
-	case <-c.gone:
 	case <-timer.C:
-		c.fail(&link.CloseError{Code: link.CodeTimeout})
+		c.close(link.CodeTimeout)
 	}
 }
 
 // up makes the connection usable, unless the hello came too late or from a life that is over. It returns the reason
 // if not.
-func (c *conn) up(in transport.Incarnation, rtt time.Duration) *link.CloseError {
+func (c *conn) up(theirs hello, rtt time.Duration) *link.CloseError {
 	h := c.host
 	h.mu.Lock()
 	if h.closing {
 		h.mu.Unlock()
 		return &link.CloseError{Code: link.CodeShutdown}
 	}
-	if c.raw.IsClosed() || c.why() != nil {
-		h.mu.Unlock()
-		return &link.CloseError{Code: link.CodeUnexpectedClose}
-	}
 	st := h.peerLocked(c.peer)
-	if in < st.newest {
+	if theirs.incarnation < st.newest {
 		h.mu.Unlock()
 		return &link.CloseError{Code: link.CodeSupplanted}
 	}
-	old := h.supersedeLocked(c.peer, in)
-	c.incarnation = in
+	if why := c.becomeReady(theirs); why != nil {
+		h.mu.Unlock()
+		return why
+	}
+	old := h.supersedeLocked(c.peer, theirs.incarnation)
 	for _, o := range old {
 		st.remove(o)
 	}
 	if len(old) > 0 && len(st.usable) == 0 {
 		h.emitLocked(transport.Event{Kind: transport.Disconnected, Peer: c.peer, Incarnation: old[0].incarnation, Code: link.CodeSupplanted})
 	}
+	c.wasUp = true
 	st.usable = append(st.usable, c)
 	st.rtt = rtt
+	h.meter.usable.Inc()
 	if len(st.usable) == 1 {
-		h.emitLocked(transport.Event{Kind: transport.Connected, Peer: c.peer, Incarnation: in})
-	} else {
-		h.wg.Go(func() { h.resolveDuplicates(c.peer) })
+		h.emitLocked(transport.Event{Kind: transport.Connected, Peer: c.peer, Incarnation: theirs.incarnation})
+	} else if !st.resolving {
+		st.resolving = h.startLocked(func() { h.resolveDuplicates(c.peer) })
 	}
-	c.readyOnce.Do(func() { close(c.ready) })
 	h.mu.Unlock()
-	for _, o := range old {
-		o.close(link.CodeSupplanted)
-	}
+	closeAll(old, link.CodeSupplanted)
 	h.log.Debug("peer connected", "peer", c.peer.Short(), "transport", c.transport, "dialed", c.dialed)
 	return nil
 }
 
-// resolveDuplicates leaves one of several connections to a peer, once both sides have had time to see them all: the one
-// that the smaller identity dialled. The others are closed when they carry no stream any more.
-func (h *host) resolveDuplicates(p id.PeerID) {
-	tick := time.NewTicker(duplicateTimeout)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-h.ctx.Done():
-			return
-		}
-		var idle []*conn
-		h.mu.Lock()
-		st := h.peers[p]
-		keep := h.bestLocked(p)
-		more := 0
-		for _, c := range st.usable {
-			if c == keep {
-				continue
-			}
-			if c.streams.Load() == 0 {
-				idle = append(idle, c)
-			} else {
-				more++
-			}
-		}
-		h.mu.Unlock()
-		for _, c := range idle {
-			c.close(link.CodeSuccess)
-		}
-		if more == 0 {
-			return
-		}
+// becomeReady ends the hello well, or returns why the connection is over already. The host is locked, so that nobody who
+// waits for ready finds the connection missing from its peer's list.
+func (c *conn) becomeReady(theirs hello) *link.CloseError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed != nil {
+		return c.closed
 	}
-}
-
-// preferred reports whether this connection stays when there are several: the smaller identity dialled it.
-func (c *conn) preferred() bool {
-	return c.dialed == (c.host.self.Compare(c.peer) < 0)
-}
-
-// admit counts an incoming stream that is being set up; it reports false when there are too many already.
-func (c *conn) admit() bool {
-	if c.pending.Add(1) > maxTransientPerPeer {
-		c.pending.Add(-1)
-		return false
+	c.incarnation = theirs.incarnation
+	if !c.dialed {
+		c.order = theirs.order
 	}
-	return true
+	now := c.host.clock()
+	c.used.Store(now)
+	c.heard.Store(now)
+	c.isReady = true
+	close(c.ready)
+	return nil
 }
 
-func (c *conn) admitted() { c.pending.Add(-1) }
-
-// fail ends the hello with an error and closes the connection.
-func (c *conn) fail(why *link.CloseError) {
-	c.readyOnce.Do(func() {
-		c.err = why
-		close(c.ready)
-		h := c.host
-		if why.Code != link.CodeShutdown && why.Code != link.CodeUnexpectedClose {
-			h.meter.refuse(why.Code.String())
-			h.mu.Lock()
-			h.emitLocked(transport.Event{Kind: transport.Refused, Peer: c.peer, Code: why.Code})
-			h.mu.Unlock()
-			h.log.Info("peer refused in the hello", "peer", c.peer.Short(), "reason", why.Code, "remote", why.Remote)
-		}
-	})
-	c.close(why.Code)
-}
-
-// close closes the connection, which the other side learns with the code.
-func (c *conn) close(code link.Code) {
-	c.end(&link.CloseError{Code: code})
-	c.raw.CloseWithError(network.ConnErrorCode(code))
-}
-
-// end notes why the connection ended; the first reason stands.
+// end notes why the connection is over for this host; the first reason stands.
 func (c *conn) end(why *link.CloseError) {
 	c.mu.Lock()
-	if c.closed == nil {
-		c.closed = why
+	if c.closed != nil {
+		c.mu.Unlock()
+		return
 	}
-	why = c.closed
-	c.mu.Unlock()
-	c.readyOnce.Do(func() {
-		c.err = why
+	c.closed = why
+	if !c.isReady {
+		c.isReady = true
 		close(c.ready)
-	})
-	c.goneOnce.Do(func() {
-		close(c.gone)
-		c.host.lost(c)
+	}
+	c.mu.Unlock()
+	close(c.gone)
+	c.host.lost(c, why)
+}
+
+// lost takes a connection that is over out of its peer's list, and reports what that means.
+func (h *host) lost(c *conn, why *link.CloseError) {
+	h.meter.close(why.Code)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	log := h.log.With("peer", c.peer.Short(), "reason", why.Code, "remote", why.Remote)
+	st := h.peers[c.peer]
+	switch {
+	case c.wasUp:
+		h.meter.usable.Dec()
+		if st != nil && st.remove(c) && len(st.usable) == 0 {
+			h.emitLocked(transport.Event{Kind: transport.Disconnected, Peer: c.peer, Incarnation: c.incarnation, Code: why.Code})
+			log.Debug("peer disconnected")
+		}
+	case refusal(why.Code):
+		h.meter.refuse(why)
+		h.emitLocked(transport.Event{Kind: transport.Refused, Peer: c.peer, Code: why.Code})
+		log.Info("peer refused in the hello")
+	}
+	if why.Remote && why.Code == link.CodeSupplanted {
+		h.doubleLocked(c.peer)
+	}
+}
+
+// refusal reports whether a connection that ended with the code before its hello was done was refused, rather than broken
+// or given up in passing.
+func refusal(code link.Code) bool {
+	switch code {
+	case link.CodeShutdown, link.CodeUnexpectedClose, link.CodeUnneeded, link.CodeCancelled:
+		return false
+	default:
+		return true
+	}
+}
+
+// doubleLocked says that a peer knows a newer life of this node's identity, which means that somebody else uses its key.
+func (h *host) doubleLocked(told id.PeerID) {
+	h.emitLocked(transport.Event{Kind: transport.DuplicateIdentity, Peer: h.self, Code: link.CodeSupplanted})
+	if now := time.Now(); now.Sub(h.warned) > time.Minute {
+		h.warned = now
+		h.log.Error("another node uses this node's identity", "peer", told.Short())
+	}
+}
+
+// close closes the connection; the other side learns the code.
+func (c *conn) close(code link.Code) {
+	c.end(&link.CloseError{Code: code})
+	c.hangUp(code)
+}
+
+// closeAll closes several connections at once.
+func closeAll(conns []*conn, code link.Code) {
+	var wait sync.WaitGroup
+	for _, c := range conns {
+		wait.Go(func() { c.close(code) })
+	}
+	wait.Wait()
+}
+
+// hangUp closes the library's connection.
+func (c *conn) hangUp(code link.Code) {
+	c.hangOnce.Do(func() {
+		over := make(chan struct{})
+		shut := func() {
+			defer close(over)
+			c.raw.CloseWithError(network.ConnErrorCode(code))
+		}
+		if !c.host.start(shut) {
+			shut()
+			return
+		}
+		timer := time.NewTimer(hangUpWait)
+		defer timer.Stop()
+		select {
+		case <-over:
+		case <-timer.C:
+		}
 	})
 }
 
@@ -288,15 +304,26 @@ func (c *conn) why() *link.CloseError {
 	return c.closed
 }
 
-// told notes that the other side closed the connection with a reason. A peer that knows a newer life of this node's
-// identity means that somebody else uses its key.
-func (c *conn) told(why *link.CloseError) {
-	c.end(why)
-	if why.Remote && why.Code == link.CodeSupplanted {
-		h := c.host
-		h.mu.Lock()
-		h.emitLocked(transport.Event{Kind: transport.DuplicateIdentity, Peer: h.self, Code: why.Code})
-		h.mu.Unlock()
-		h.log.Error("another node uses this node's identity", "peer", c.peer.Short())
+// ended returns why the connection ended, as an error that is never nil.
+func (c *conn) ended() error {
+	if why := c.why(); why != nil {
+		return why
+	}
+	return &link.CloseError{Code: link.CodeUnexpectedClose}
+}
+
+// enter and leave count the streams.
+func (c *conn) enter() {
+	c.streams.Add(1)
+	c.used.Store(c.host.clock())
+}
+
+func (c *conn) leave() {
+	c.used.Store(c.host.clock())
+	if c.streams.Add(-1) == 0 {
+		select {
+		case c.drained <- struct{}{}:
+		default:
+		}
 	}
 }

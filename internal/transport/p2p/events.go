@@ -7,6 +7,10 @@ import (
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
+// eventsMax bounds the events that wait. Beyond it those that tell of refusals and duplicates are dropped, of which strangers
+// can make any number; the others are as many as connections come and go while a watcher is slow.
+const eventsMax = 4096
+
 // events hands out a host's events in order, from a goroutine that exists only while there are any. Watchers do not
 // block, so the queue is no longer than a burst of connections. The host's mutex guards it.
 type events struct {
@@ -47,10 +51,12 @@ func (h *host) emitLocked(e transport.Event) {
 	if ev.stopped || len(ev.watchers) == 0 {
 		return
 	}
+	if len(ev.queue) >= eventsMax && e.Kind != transport.Connected && e.Kind != transport.Disconnected {
+		return
+	}
 	ev.queue = append(ev.queue, queuedEvent{e, ev.watchers})
 	if !ev.running {
-		ev.running = true
-		h.wg.Go(h.dispatch)
+		ev.running = h.startLocked(h.dispatch)
 	}
 }
 

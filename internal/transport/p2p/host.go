@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/handshake"
@@ -20,19 +18,13 @@ import (
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
-const (
-	openTimeout   = 10 * time.Second // of Open without a deadline
-	addrTTL       = 30 * time.Minute // learned addresses are kept this long
-	addrsMax      = 32               // addresses used of one peer
-	addrPollEvery = 10 * time.Second // interface addresses are looked at
-	goodbyeWait   = 300 * time.Millisecond
-)
-
 // host implements [transport.Host].
 type host struct {
 	cfg         transport.Config
+	tuning      tuning
 	self        id.PeerID
 	incarnation transport.Incarnation
+	began       time.Time     // for monotonic times in 64 bits
 	key         handshake.Key // of the network secret
 	private     bool          // there is a secret
 	log         *slog.Logger
@@ -42,38 +34,41 @@ type host struct {
 	addrsChanged chan struct{}
 	ctx          context.Context // ends with the host
 	cancel       context.CancelFunc
-	wg           sync.WaitGroup // handlers, control streams, events
+	wg           sync.WaitGroup // of all goroutines; added to under mu, or from a goroutine that it counts
+	done         chan struct{}  // closed when Close or Kill is over
 
 	mu       sync.Mutex // guards all following fields
-	closing  bool
+	closing  bool       // nothing new is served
+	finished bool       // no goroutine may start any more
 	handlers map[string]func(transport.Stream)
-	conns    map[network.Conn]*conn
+	conns    map[network.Conn]*conn // those that the library has, with or without hello
 	peers    map[id.PeerID]*peerState
 	bans     map[id.PeerID]time.Time // until
+	dials    uint64                  // connections that this side dialled, for their order
 	events   events
-}
-
-// peerState is what is known of one peer.
-type peerState struct {
-	usable []*conn               // hello done, oldest first
-	newest transport.Incarnation // ever seen or told
-	rtt    time.Duration         // latest measured
+	warned   time.Time // when a duplicate of this identity was last logged
 }
 
 // New opens a host. It returns once it listens.
-func New(cfg transport.Config) (transport.Host, error) {
+func New(cfg transport.Config) (transport.Host, error) { return open(cfg, defaultTuning) }
+
+func open(cfg transport.Config, t tuning) (*host, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	routeLibraryLogs()
+	now := time.Now()
 	h := &host{
 		cfg:          cfg,
+		tuning:       t,
 		self:         id.PeerIDOf(cfg.Key),
-		incarnation:  transport.Incarnation(time.Now().UnixMilli()),
+		incarnation:  transport.Incarnation(now.UnixMilli()),
+		began:        now,
 		private:      cfg.Secret != "",
 		log:          cfg.Logger.With("subsystem", "transport"),
 		meter:        newMeter(cfg.Metrics, cfg.Network),
 		addrsChanged: make(chan struct{}, 1),
+		done:         make(chan struct{}),
 		handlers:     make(map[string]func(transport.Stream)),
 		conns:        make(map[network.Conn]*conn),
 		peers:        make(map[id.PeerID]*peerState),
@@ -90,9 +85,7 @@ func New(cfg transport.Config) (transport.Host, error) {
 	}
 	h.stack.swarm.SetStreamHandler(h.incoming)
 	h.stack.swarm.Notify(&network.NotifyBundle{ConnectedF: h.connected, DisconnectedF: h.disconnected})
-	if cfg.Reach != transport.ReachHost {
-		h.wg.Go(h.pollAddrs)
-	}
+	h.wg.Go(h.tend)
 	return h, nil
 }
 
@@ -100,38 +93,8 @@ func (h *host) ID() id.PeerID                      { return h.self }
 func (h *host) Incarnation() transport.Incarnation { return h.incarnation }
 func (h *host) AddrsChanged() <-chan struct{}      { return h.addrsChanged }
 
-func (h *host) Addr() id.PeerAddr {
-	a := id.PeerAddr{ID: h.self}
-	addrs, err := h.stack.swarm.InterfaceListenAddresses()
-	if err != nil {
-		addrs = h.stack.swarm.ListenAddresses()
-	}
-	for _, m := range addrs {
-		a.Addrs = append(a.Addrs, m.String())
-	}
-	return a
-}
-
-// pollAddrs notices that interfaces came or went.
-func (h *host) pollAddrs() {
-	tick := time.NewTicker(addrPollEvery)
-	defer tick.Stop()
-	last := h.Addr().Addrs
-	for {
-		select {
-		case <-tick.C:
-		case <-h.ctx.Done():
-			return
-		}
-		if now := h.Addr().Addrs; !slices.Equal(now, last) {
-			last = now
-			select {
-			case h.addrsChanged <- struct{}{}:
-			default:
-			}
-		}
-	}
-}
+// clock returns the time since the host was opened, from the monotonic clock.
+func (h *host) clock() int64 { return int64(time.Since(h.began)) }
 
 func (h *host) Handle(protocol string, handler func(transport.Stream)) {
 	h.mu.Lock()
@@ -143,203 +106,43 @@ func (h *host) Handle(protocol string, handler func(transport.Stream)) {
 	h.handlers[protocol] = handler
 }
 
-func (h *host) Learn(addr id.PeerAddr) {
-	p, err := peerOf(addr.ID)
-	if err != nil || addr.ID == h.self {
-		return
-	}
-	var addrs []ma.Multiaddr
-	for _, text := range addr.Addrs {
-		if a, err := ma.NewMultiaddr(text); err == nil && len(addrs) < addrsMax {
-			addrs = append(addrs, a)
-		}
-	}
-	h.stack.swarm.Peerstore().AddAddrs(p, addrs, addrTTL)
-}
-
-func (h *host) Connect(ctx context.Context, addr id.PeerAddr) error {
-	_, err := h.connect(ctx, addr)
-	return err
-}
-
-// connect returns a usable connection to the peer, dialling if there is none.
-func (h *host) connect(ctx context.Context, addr id.PeerAddr) (*conn, error) {
-	if addr.ID == h.self {
-		return nil, transport.ErrSelf
-	}
-	h.mu.Lock()
-	switch {
-	case h.closing:
-		h.mu.Unlock()
-		return nil, transport.ErrClosed
-	case h.bannedLocked(addr.ID):
-		h.mu.Unlock()
-		return nil, fmt.Errorf("p2p: connect to %s: %w", addr.ID.Short(), &link.CloseError{Code: link.CodeBanned})
-	}
-	c := h.bestLocked(addr.ID)
-	h.mu.Unlock()
-	if c != nil {
-		return c, nil
-	}
-	h.Learn(addr)
-	p, err := peerOf(addr.ID)
-	if err != nil {
-		return nil, fmt.Errorf("p2p: connect to %s: %w", addr.ID.Short(), err)
-	}
-	if len(h.stack.swarm.Peerstore().Addrs(p)) == 0 && len(h.stack.swarm.ConnsToPeer(p)) == 0 {
-		return nil, fmt.Errorf("p2p: connect to %s: %w", addr.ID.Short(), transport.ErrNoAddress)
-	}
-	h.stack.swarm.Backoff().Clear(p)
-	raw, err := h.stack.swarm.DialPeer(ctx, p)
-	if err != nil {
-		switch {
-		case ctx.Err() != nil:
-			return nil, fmt.Errorf("p2p: connect to %s: %w", addr.ID.Short(), context.Cause(ctx))
-		case h.ctx.Err() != nil:
-			return nil, transport.ErrClosed
-		}
-		return nil, fmt.Errorf("p2p: connect to %s: %w: %w", addr.ID.Short(), transport.ErrUnreachable, err)
-	}
-	c = h.connOf(raw)
-	select {
-	case <-c.ready:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("p2p: connect to %s: %w", addr.ID.Short(), context.Cause(ctx))
-	}
+// start runs fn in a goroutine that Close waits for. It reports false, and does nothing, when the host is gone.
+func (h *host) start(fn func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if best := h.bestLocked(addr.ID); best != nil {
-		return best, nil // this one, or one that the peer dialled meanwhile
-	}
-	if c.err != nil {
-		return nil, fmt.Errorf("p2p: connect to %s: %w", addr.ID.Short(), c.err)
-	}
-	return nil, fmt.Errorf("p2p: connect to %s: %w", addr.ID.Short(), &link.CloseError{Code: link.CodeUnexpectedClose})
+	return h.startLocked(fn)
 }
 
-func (h *host) Open(ctx context.Context, p id.PeerID, protocol string) (transport.Stream, error) {
-	if _, has := ctx.Deadline(); !has {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, openTimeout)
-		defer cancel()
+func (h *host) startLocked(fn func()) bool {
+	if h.finished {
+		return false
 	}
-	for try := 1; ; try++ {
-		c, err := h.connect(ctx, id.PeerAddr{ID: p})
-		if err != nil {
-			return nil, err
-		}
-		s, err := c.open(ctx, protocol)
-		if err == nil {
-			return s, nil
-		}
-		if try == 2 || ctx.Err() != nil {
-			return nil, fmt.Errorf("p2p: open %s to %s: %w", protocol, p.Short(), closeError(err))
-		}
-		c.close(link.CodeUnexpectedClose)
-	}
+	h.wg.Go(fn)
+	return true
 }
-
-func (h *host) Connected(p id.PeerID) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.bestLocked(p) != nil
-}
-
-func (h *host) Peers() []id.PeerID {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var out []id.PeerID
-	for p, st := range h.peers {
-		if len(st.usable) > 0 {
-			out = append(out, p)
-		}
-	}
-	slices.SortFunc(out, id.PeerID.Compare)
-	return out
-}
-
-func (h *host) RTT(p id.PeerID) (time.Duration, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	st := h.peers[p]
-	if st == nil || len(st.usable) == 0 || st.rtt == 0 {
-		return 0, false
-	}
-	return st.rtt, true
-}
-
-func (h *host) Disconnect(p id.PeerID, code link.Code) {
-	for _, c := range h.connsTo(p) {
-		c.close(code)
-	}
-}
-
-func (h *host) Supersede(p id.PeerID, newest transport.Incarnation) {
-	h.mu.Lock()
-	old := h.supersedeLocked(p, newest)
-	h.mu.Unlock()
-	for _, c := range old {
-		c.close(link.CodeSupplanted)
-	}
-}
-
-// supersedeLocked notes the newest incarnation of a peer and returns the connections of older ones.
-func (h *host) supersedeLocked(p id.PeerID, newest transport.Incarnation) (old []*conn) {
-	st := h.peerLocked(p)
-	if newest <= st.newest {
-		return nil
-	}
-	st.newest = newest
-	for _, c := range st.usable {
-		if c.incarnation < newest {
-			old = append(old, c)
-		}
-	}
-	return old
-}
-
-func (h *host) Ban(p id.PeerID, d time.Duration) {
-	h.mu.Lock()
-	now := time.Now()
-	for q, until := range h.bans {
-		if now.After(until) {
-			delete(h.bans, q)
-		}
-	}
-	h.bans[p] = now.Add(d)
-	h.mu.Unlock()
-	h.log.Warn("peer banned", "peer", p.Short(), "for", d)
-	h.Disconnect(p, link.CodeBanned)
-}
-
-func (h *host) bannedLocked(p id.PeerID) bool {
-	until, ok := h.bans[p]
-	return ok && time.Now().Before(until)
-}
-
-// Protect and Unprotect have nothing to do: this host refuses connections beyond its limits rather than trimming others.
-func (h *host) Protect(id.PeerID, string)   {}
-func (h *host) Unprotect(id.PeerID, string) {}
 
 func (h *host) Close() error {
 	conns, first := h.stop()
 	if !first {
-		h.wg.Wait()
+		<-h.done
 		return nil
 	}
 	var wait sync.WaitGroup
 	for _, c := range conns {
-		wait.Go(func() { c.goodbye(goodbyeWait) })
+		wait.Go(c.goodbye)
 	}
 	wait.Wait()
 	return h.finish()
 }
 
+// Kill leaves it to the library to close the connections, without a code. Over TCP peers see what they see when a process
+// dies. Over QUIC they learn at once, since the packet that says so cannot be held back; of a real death they learn by
+// the missing heartbeat.
 func (h *host) Kill() {
 	if _, first := h.stop(); first {
 		h.finish()
 	}
-	h.wg.Wait()
+	<-h.done
 }
 
 // stop refuses everything new and returns the connections there are. first is false if the host was stopped before.
@@ -358,9 +161,11 @@ func (h *host) stop() (conns []*conn, first bool) {
 
 // finish closes the sockets, which fails all streams, and waits for everything.
 func (h *host) finish() error {
+	defer close(h.done)
 	h.cancel()
 	err := h.stack.close()
 	h.mu.Lock()
+	h.finished = true
 	h.events.stop()
 	h.mu.Unlock()
 	h.wg.Wait()
@@ -370,42 +175,14 @@ func (h *host) finish() error {
 	return nil
 }
 
-// peerLocked returns the record of a peer, making one if there is none.
-func (h *host) peerLocked(p id.PeerID) *peerState {
-	st := h.peers[p]
-	if st == nil {
-		st = new(peerState)
-		h.peers[p] = st
-	}
-	return st
-}
-
-// bestLocked returns the connection to use for the peer: of several, the one dialled by the smaller identity, so that
-// both sides choose the same; nil when there is none.
-func (h *host) bestLocked(p id.PeerID) *conn {
-	st := h.peers[p]
-	if st == nil {
-		return nil
-	}
-	for _, c := range st.usable {
-		if c.preferred() {
-			return c
-		}
-	}
-	if len(st.usable) > 0 {
-		return st.usable[0]
-	}
-	return nil
-}
-
-func (h *host) connsTo(p id.PeerID) []*conn {
+func (h *host) Disconnect(p id.PeerID, code link.Code) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	var out []*conn
+	var to []*conn
 	for _, c := range h.conns {
 		if c.peer == p {
-			out = append(out, c)
+			to = append(to, c)
 		}
 	}
-	return out
+	h.mu.Unlock()
+	closeAll(to, code)
 }

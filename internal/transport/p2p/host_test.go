@@ -5,10 +5,38 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/mosaik-go/mosaik/internal/transport"
 	"github.com/mosaik-go/mosaik/internal/transport/p2p"
 	"github.com/mosaik-go/mosaik/internal/transport/transporttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	runChild()
+	goleak.VerifyTestMain(m)
+}
 
-func TestConformance(t *testing.T) { transporttest.Run(t, p2p.New) }
+// only opens hosts that listen on one transport, so that peers have no choice.
+func only(listen string) transporttest.Opener {
+	return func(cfg transport.Config) (transport.Host, error) {
+		cfg.Listen = []string{listen}
+		return p2p.New(cfg)
+	}
+}
+
+const (
+	overTCP  = "/ip4/127.0.0.1/tcp/0"
+	overQUIC = "/ip4/127.0.0.1/udp/0/quic-v1"
+)
+
+func TestConformance(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		open transporttest.Opener
+	}{
+		{"both", p2p.New},
+		{"TCP", only(overTCP)},
+		{"QUIC", only(overQUIC)},
+	} {
+		t.Run(c.name, func(t *testing.T) { transporttest.Run(t, c.open) })
+	}
+}

@@ -9,61 +9,57 @@ import (
 )
 
 // Limits of one node. The library's defaults scale with memory and are made for open networks: a node there may share an
-// address with eight others at most, and a single peer can use up all streams that are still being set up. Here a rack or
-// a cluster behind one address is ordinary.
+// address with seven others, and a single peer can use up all streams that are still being set up. Here a rack or a cluster
+// behind one address is ordinary, and nobody may take so much that nothing is left for others.
 const (
 	maxConns        = 2048
 	maxConnsInbound = 1024
 	maxConnsPerPeer = 8 // restarts and simultaneous dials
 	maxConnsPerIP   = 256
+	maxConnsLocal   = 768 // from loopback addresses
 
-	maxStreams          = 1 << 16
-	maxStreamsPerPeer   = 4096
-	maxInboundPerPeer   = 2048
-	maxTransient        = 4096 // streams and connections that are being set up
-	maxTransientPerPeer = 256  // streams whose header has not come, kept by the host itself
+	// QUIC's limit is the same and cannot be changed, so both transports refuse alike.
+	maxStreamsIn        = 256 // opened by one peer
+	maxStreamsOut       = 1024
+	maxStreamsTotal     = 1 << 16
+	maxStreamsTransient = 8192 // whose header or hello has not come
 
-	maxMemory = 1 << 30
+	// The multiplexer on TCP reserves 256 KiB for each stream, of which a stream that is read uses little, and more for
+	// those that move much.
+	maxMemory        = 2 << 30
+	maxMemoryPerPeer = 384 << 20
 )
 
 func newLimits() (network.ResourceManager, error) {
-	unlimited := rcmgr.InfiniteLimits.ToPartialLimitConfig()
 	limits := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
 			Conns: maxConns, ConnsInbound: maxConnsInbound, ConnsOutbound: maxConns,
-			Streams: maxStreams, StreamsInbound: maxStreams, StreamsOutbound: maxStreams,
+			Streams: maxStreamsTotal, StreamsInbound: maxStreamsTotal, StreamsOutbound: maxStreamsTotal,
 			FD: maxConns, Memory: maxMemory,
 		},
 		Transient: rcmgr.ResourceLimits{
-			Conns: maxConnsInbound, ConnsInbound: maxConnsInbound, ConnsOutbound: maxConnsInbound,
-			Streams: maxTransient, StreamsInbound: maxTransient, StreamsOutbound: maxTransient,
-			FD: maxConnsInbound, Memory: maxMemory / 4,
+			Conns: maxConns, ConnsInbound: maxConnsInbound, ConnsOutbound: maxConns,
+			Streams: maxStreamsTransient, StreamsInbound: maxStreamsTransient, StreamsOutbound: maxStreamsTransient,
+			FD: maxConns, Memory: maxMemory,
 		},
 		PeerDefault: rcmgr.ResourceLimits{
 			Conns: maxConnsPerPeer, ConnsInbound: maxConnsPerPeer, ConnsOutbound: maxConnsPerPeer,
-			Streams: maxStreamsPerPeer, StreamsInbound: maxInboundPerPeer, StreamsOutbound: maxStreamsPerPeer,
-			FD: maxConnsPerPeer, Memory: maxMemory / 4,
+			Streams: maxStreamsIn + maxStreamsOut, StreamsInbound: maxStreamsIn, StreamsOutbound: maxStreamsOut,
+			FD: maxConnsPerPeer, Memory: maxMemoryPerPeer,
 		},
 	}
-	limits.Apply(unlimited)
-	prefixes := func(texts ...string) []rcmgr.NetworkPrefixLimit {
-		var out []rcmgr.NetworkPrefixLimit
-		for _, t := range texts {
-			out = append(out, rcmgr.NetworkPrefixLimit{Network: netip.MustParsePrefix(t), ConnCount: maxConnsInbound})
-		}
-		return out
+	limits.Apply(rcmgr.InfiniteLimits.ToPartialLimitConfig())
+	loopback := func(prefix string) []rcmgr.NetworkPrefixLimit {
+		return []rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix(prefix), ConnCount: maxConnsLocal}}
 	}
 	return rcmgr.NewResourceManager(
 		rcmgr.NewFixedLimiter(limits.Build(rcmgr.InfiniteLimits)),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: maxConnsPerIP}},
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: maxConnsPerIP}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: maxConnsPerIP}},
 		),
-		rcmgr.WithNetworkPrefixLimit(
-			prefixes("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
-			prefixes("::1/128", "fc00::/7", "fe80::/10"),
-		),
-		rcmgr.WithConnRateLimiters(new(rate.Limiter)), // its zero value does not limit: nodes behind one address come up together,
+		rcmgr.WithNetworkPrefixLimit(loopback("127.0.0.0/8"), loopback("::1/128")),
+		rcmgr.WithConnRateLimiters(new(rate.Limiter)), // its zero value does not limit: nodes behind one address come up together
 	)
 }

@@ -12,8 +12,10 @@ import (
 // meter holds a host's metrics. They are kept whether or not anybody collects them.
 type meter struct {
 	opened          prometheus.Counter
+	usable          prometheus.Gauge
 	closed, refused *prometheus.CounterVec
 	ingress, egress prometheus.Counter
+	rtt             prometheus.Histogram
 }
 
 func newMeter(r prometheus.Registerer, network id.ID) *meter {
@@ -22,13 +24,18 @@ func newMeter(r prometheus.Registerer, network id.ID) *meter {
 		return prometheus.CounterOpts{Name: "mosaik_network_" + name, Help: help, ConstLabels: labels}
 	}
 	return &meter{
-		opened: register(r, prometheus.NewCounter(counter("connections_opened", "Connections opened or accepted."))),
+		opened: register(r, prometheus.NewCounter(counter("connections_opened", "Connections opened or accepted, before the hello."))),
+		usable: register(r, prometheus.NewGauge(prometheus.GaugeOpts(counter("connections", "Connections whose hello is done.")))),
 		closed: register(r, prometheus.NewCounterVec(
 			counter("connections_closed", "Connections closed, by reason."), []string{"reason"})),
 		refused: register(r, prometheus.NewCounterVec(
-			counter("refused", "Peers and streams turned away before use, by reason."), []string{"reason"})),
+			counter("refused", "Peers and streams turned away before use, by reason and by who did it."), []string{"reason", "by"})),
 		ingress: register(r, prometheus.NewCounter(counter("ingress_bytes", "Bytes read from streams."))),
 		egress:  register(r, prometheus.NewCounter(counter("egress_bytes", "Bytes written to streams."))),
+		rtt: register(r, prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "mosaik_network_rtt_seconds", Help: "Round-trip times of heartbeats.", ConstLabels: labels,
+			Buckets: prometheus.ExponentialBuckets(50e-6, 4, 9), // 50 us to 3.3 s
+		})),
 	}
 }
 
@@ -49,4 +56,10 @@ func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
 
 func (m *meter) close(code link.Code) { m.closed.WithLabelValues(code.String()).Inc() }
 
-func (m *meter) refuse(reason string) { m.refused.WithLabelValues(reason).Inc() }
+func (m *meter) refuse(why *link.CloseError) {
+	by := "self"
+	if why.Remote {
+		by = "peer"
+	}
+	m.refused.WithLabelValues(why.Code.String(), by).Inc()
+}

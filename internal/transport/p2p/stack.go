@@ -1,11 +1,9 @@
 package p2p
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"fmt"
-	"net"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -23,17 +21,16 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	yamuxlib "github.com/libp2p/go-yamux/v5"
-	ma "github.com/multiformats/go-multiaddr"
 	"github.com/quic-go/quic-go"
 
-	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
-// Dial times. Own backoff is for the callers to keep.
 const (
 	dialTimeout      = 10 * time.Second
 	dialTimeoutLocal = 3 * time.Second // loopback and private addresses
+	acceptTimeout    = 5 * time.Second // for TLS and the choice of a multiplexer on an incoming TCP connection
+	writeTimeout     = 5 * time.Second // for a TCP connection to take one frame of the multiplexer, 64 KiB at most
 )
 
 // stack is the part of libp2p that the host stands on: a swarm with two transports, and nothing above it. Identify,
@@ -79,7 +76,7 @@ func newStack(cfg transport.Config, gater connmgr.ConnectionGater) (*stack, erro
 	}
 	s.closers = append(s.closers, limits.Close)
 
-	sw, err := swarm.NewSwarm(self, peers, eventbus.NewBus(),
+	s.swarm, err = swarm.NewSwarm(self, peers, eventbus.NewBus(),
 		swarm.WithResourceManager(limits),
 		swarm.WithConnectionGater(gater),
 		swarm.WithDialRanker(rankDials),
@@ -91,49 +88,63 @@ func newStack(cfg transport.Config, gater connmgr.ConnectionGater) (*stack, erro
 	if err != nil {
 		return nil, err
 	}
-	s.swarm = sw
-	s.closers = append([]func() error{sw.Close}, s.closers...)
-
-	muxers := []tptu.StreamMuxer{{ID: yamux.ID, Muxer: newMuxer()}}
-	security, err := libp2ptls.New(libp2ptls.ID, key, muxers)
-	if err != nil {
-		return nil, err
+	s.closers = append([]func() error{s.swarm.Close}, s.closers...)
+	if err := s.addTCP(key, limits, gater); err != nil {
+		return nil, fmt.Errorf("TCP: %w", err)
 	}
-	upgrader, err := tptu.New([]sec.SecureTransport{security}, muxers, nil, limits, gater)
-	if err != nil {
-		return nil, err
+	if err := s.addQUIC(cfg, key, limits, gater); err != nil {
+		return nil, fmt.Errorf("QUIC: %w", err)
 	}
-	overTCP, err := tcp.NewTCPTransport(upgrader, limits, nil)
-	if err != nil {
-		return nil, err
-	}
-	if err := sw.AddTransport(overTCP); err != nil {
-		return nil, err
-	}
-	var reset quic.StatelessResetKey
-	var token quic.TokenGeneratorKey
-	rand.Read(reset[:])
-	rand.Read(token[:])
-	reuse, err := quicreuse.NewConnManager(reset, token)
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, reuse.Close)
-	overQUIC, err := libp2pquic.NewTransport(key, reuse, nil, gater, limits)
-	if err != nil {
-		return nil, err
-	}
-	if err := sw.AddTransport(overQUIC); err != nil {
-		return nil, err
-	}
-	if err := sw.Listen(listen...); err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	if got := len(sw.ListenAddresses()); got < len(listen) && len(cfg.Listen) > 0 {
-		return nil, fmt.Errorf("listen: only %v of %v could be opened", sw.ListenAddresses(), listen)
+	for _, l := range listen {
+		if err := s.swarm.Listen(l.addr); err != nil && !l.optional {
+			return nil, fmt.Errorf("listen on %s: %w", l.addr, err)
+		}
 	}
 	ok = true
 	return s, nil
+}
+
+// addTCP adds TCP with TLS 1.3. Ports are not shared: two nodes that were told to listen on one port must not both
+// believe that they do, and two that dial each other at the same time must not meet as two clients.
+func (s *stack) addTCP(key crypto.PrivKey, limits network.ResourceManager, gater connmgr.ConnectionGater) error {
+	muxers := []tptu.StreamMuxer{{ID: yamux.ID, Muxer: newMuxer()}}
+	security, err := libp2ptls.New(libp2ptls.ID, key, muxers)
+	if err != nil {
+		return err
+	}
+	upgrader, err := tptu.New([]sec.SecureTransport{security}, muxers, nil, limits, gater, tptu.WithAcceptTimeout(acceptTimeout))
+	if err != nil {
+		return err
+	}
+	t, err := tcp.NewTCPTransport(upgrader, limits, nil, tcp.DisableReuseport())
+	if err != nil {
+		return err
+	}
+	return s.swarm.AddTransport(t)
+}
+
+// addQUIC adds QUIC. Its keys depend on the identity alone, so that a node that was killed and comes back on its old port
+// tells those who still talk to its former life that it is over, in a stateless reset (RFC 9000, section 10.3).
+func (s *stack) addQUIC(cfg transport.Config, key crypto.PrivKey, limits network.ResourceManager, gater connmgr.ConnectionGater) error {
+	var reset quic.StatelessResetKey
+	var token quic.TokenGeneratorKey
+	for info, dst := range map[string][]byte{"mosaik quic reset v1": reset[:], "mosaik quic token v1": token[:]} {
+		derived, err := hkdf.Key(sha256.New, cfg.Key.Seed(), nil, info, len(dst))
+		if err != nil {
+			return err
+		}
+		copy(dst, derived)
+	}
+	reuse, err := quicreuse.NewConnManager(reset, token, quicreuse.VerifySourceAddress(limits.VerifySourceAddress))
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, reuse.Close)
+	t, err := libp2pquic.NewTransport(key, reuse, nil, gater, limits)
+	if err != nil {
+		return err
+	}
+	return s.swarm.AddTransport(t)
 }
 
 func (s *stack) close() error {
@@ -150,87 +161,7 @@ func (s *stack) close() error {
 func newMuxer() network.Multiplexer {
 	c := *yamux.DefaultTransport.Config()
 	c.EnableKeepAlive = false
-	c.ConnectionWriteTimeout = 5 * time.Second
+	c.ConnectionWriteTimeout = writeTimeout
 	t := yamux.Transport(yamuxlib.Config(c))
 	return &t
-}
-
-// listenAddrs returns what to listen on: what the configuration says, or free ports on what the reach allows.
-func listenAddrs(cfg transport.Config) ([]ma.Multiaddr, error) {
-	texts := cfg.Listen
-	if len(texts) == 0 {
-		hosts := []string{"0.0.0.0"}
-		if cfg.Reach == transport.ReachHost {
-			hosts = []string{"127.0.0.1"}
-		}
-		for _, h := range hosts {
-			texts = append(texts, net.JoinHostPort(h, "0"))
-		}
-	}
-	var out []ma.Multiaddr
-	for _, text := range texts {
-		expanded, err := expandListen(text)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range expanded {
-			a, err := ma.NewMultiaddr(e)
-			if err != nil {
-				return nil, fmt.Errorf("listen address %q: %w", text, err)
-			}
-			out = append(out, a)
-		}
-	}
-	return out, nil
-}
-
-// expandListen turns host:port into a TCP and a QUIC multiaddr, and leaves multiaddrs alone.
-func expandListen(text string) ([]string, error) {
-	if strings.HasPrefix(text, "/") {
-		return []string{text}, nil
-	}
-	host, port, err := net.SplitHostPort(text)
-	if err != nil {
-		return nil, fmt.Errorf("listen address %q: neither a multiaddr nor host:port: %w", text, err)
-	}
-	if host == "" {
-		host = "0.0.0.0"
-	}
-	ip := net.ParseIP(host)
-	if ip == nil {
-		return nil, fmt.Errorf("listen address %q: %q is not an IP address", text, host)
-	}
-	family := "ip6"
-	if ip.To4() != nil {
-		family = "ip4"
-	}
-	return []string{
-		fmt.Sprintf("/%s/%s/tcp/%s", family, ip, port),
-		fmt.Sprintf("/%s/%s/udp/%s/quic-v1", family, ip, port),
-	}, nil
-}
-
-// peerOf maps our identity to libp2p's, which is the same key in an envelope.
-func peerOf(p id.PeerID) (peer.ID, error) {
-	key, err := crypto.UnmarshalEd25519PublicKey(p[:])
-	if err != nil {
-		return "", err
-	}
-	return peer.IDFromPublicKey(key)
-}
-
-// idOf maps libp2p's identity to ours. It fails for keys other than Ed25519.
-func idOf(p peer.ID) (id.PeerID, error) {
-	key, err := p.ExtractPublicKey()
-	if err != nil {
-		return id.PeerID{}, err
-	}
-	raw, err := key.Raw()
-	if err != nil {
-		return id.PeerID{}, err
-	}
-	if key.Type() != crypto.Ed25519 || len(raw) != ed25519.PublicKeySize {
-		return id.PeerID{}, fmt.Errorf("key type %v, want Ed25519", key.Type())
-	}
-	return id.PeerID(raw), nil
 }

@@ -2,12 +2,7 @@ package p2p
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"net"
-	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +17,11 @@ import (
 const (
 	headerMax     = 255
 	headerTimeout = 5 * time.Second
+	maxEarly      = 32 // incoming streams of a connection that may wait for its hello
+
+	// scopeProtocol is the one protocol that the library's accounting knows; naming it takes a stream off the count of those
+	// that are being set up.
+	scopeProtocol = "mosaik"
 )
 
 // stream implements [transport.Stream].
@@ -31,21 +31,23 @@ type stream struct {
 	protocol string
 
 	header atomic.Bool // still to be sent, on a stream that this side opened; whoever clears it sends it
-	once   sync.Once   // leaves the connection's count
+	over   atomic.Bool // Close or Abort was called
 }
 
 // open opens a stream on this very connection.
 func (c *conn) open(ctx context.Context, protocol string) (*stream, error) {
-	if len(protocol) > headerMax {
-		return nil, fmt.Errorf("protocol name of %d bytes", len(protocol))
-	}
+	c.enter()
 	raw, err := c.raw.NewStream(ctx)
 	if err != nil {
+		c.leave()
 		return nil, err
 	}
 	s := &stream{conn: c, raw: raw, protocol: protocol}
 	s.header.Store(true)
-	c.streams.Add(1)
+	if err := raw.SetProtocol(scopeProtocol); err != nil {
+		s.Abort(link.CodeOverloaded)
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -53,13 +55,16 @@ func (s *stream) Peer() id.PeerID   { return s.conn.peer }
 func (s *stream) Protocol() string  { return s.protocol }
 func (s *stream) Transport() string { return s.conn.transport }
 
+// Read returns errors only without data. The library may return both, for example when it cannot tell the other side any
+// more that there is room again, and what arrived before is not to be lost for that.
 func (s *stream) Read(b []byte) (int, error) {
 	n, err := s.raw.Read(b)
-	s.conn.host.meter.ingress.Add(float64(n))
-	if err != nil && err != io.EOF {
-		err = s.translate(err)
+	if n > 0 {
+		s.conn.heard.Store(s.conn.host.clock())
+		s.conn.host.meter.ingress.Add(float64(n))
+		return n, nil
 	}
-	return n, err
+	return 0, s.translate(err)
 }
 
 func (s *stream) Write(b []byte) (int, error) {
@@ -79,24 +84,25 @@ func (s *stream) headerBytes() []byte {
 	return append([]byte{byte(len(s.protocol))}, s.protocol...)
 }
 
-// flushHeader sends the header of a stream that never wrote, so that the other side learns of it.
-func (s *stream) flushHeader() {
-	if s.header.CompareAndSwap(true, false) {
-		s.raw.Write(s.headerBytes())
-	}
-}
-
 func (s *stream) SetReadDeadline(t time.Time) error  { return s.raw.SetReadDeadline(t) }
 func (s *stream) SetWriteDeadline(t time.Time) error { return s.raw.SetWriteDeadline(t) }
 
 func (s *stream) CloseWrite() error {
-	s.flushHeader()
+	if s.header.CompareAndSwap(true, false) {
+		if _, err := s.raw.Write(s.headerBytes()); err != nil {
+			return s.translate(err)
+		}
+	}
 	return s.translate(s.raw.CloseWrite())
 }
 
 func (s *stream) Close() error {
-	s.flushHeader()
-	s.leave()
+	if !s.leave() {
+		return nil
+	}
+	if s.header.CompareAndSwap(true, false) {
+		return s.raw.Reset() // the other side does not know of it yet
+	}
 	return s.translate(s.raw.Close())
 }
 
@@ -105,46 +111,17 @@ func (s *stream) Abort(code link.Code) error {
 	return s.raw.ResetWithError(network.StreamErrorCode(code))
 }
 
-func (s *stream) leave() { s.once.Do(func() { s.conn.streams.Add(-1) }) }
-
-// translate gives an error of the library our form. When the connection is gone its reason is the better one.
-func (s *stream) translate(err error) error {
-	if err == nil || err == io.EOF {
-		return err
+// leave takes the stream off the connection's count. It reports false if it was called before.
+func (s *stream) leave() bool {
+	first := s.over.CompareAndSwap(false, true)
+	if first {
+		s.conn.leave()
 	}
-	if typed := closeError(err); typed != err {
-		return typed
-	}
-	if isTimeout(err) {
-		return os.ErrDeadlineExceeded
-	}
-	if why := s.conn.why(); why != nil {
-		return why
-	}
-	return err
+	return first
 }
 
-// closeError finds the typed reason in an error of the library, or returns the error.
-func closeError(err error) error {
-	if c, ok := errors.AsType[*network.ConnError](err); ok && c.ErrorCode != 0 {
-		return &link.CloseError{Code: link.Code(c.ErrorCode), Remote: c.Remote}
-	}
-	if s, ok := errors.AsType[*network.StreamError](err); ok {
-		code := link.Code(s.ErrorCode)
-		if code == 0 {
-			code = link.CodeUnexpectedClose
-		}
-		return &link.CloseError{Code: code, Remote: s.Remote}
-	}
-	return err
-}
-
-func isTimeout(err error) bool {
-	t, ok := errors.AsType[net.Error](err)
-	return ok && t.Timeout()
-}
-
-// incoming takes a stream that the other side opened. The library runs it in a goroutine of its own.
+// incoming takes a stream that the other side opened. The library runs it in a goroutine of its own, and bounds how many
+// there are of one peer.
 func (h *host) incoming(raw network.Stream) {
 	h.mu.Lock()
 	if h.closing {
@@ -157,40 +134,56 @@ func (h *host) incoming(raw network.Stream) {
 	defer h.wg.Done()
 
 	c := h.connOf(raw.Conn())
-	if !c.admit() {
-		raw.ResetWithError(network.StreamErrorCode(link.CodeOverloaded))
-		h.meter.refuse("too many pending streams")
+	s, why := c.receive(raw)
+	if why != nil {
+		h.meter.refuse(why)
+		raw.ResetWithError(network.StreamErrorCode(why.Code))
 		return
 	}
-	protocol, err := readHeader(raw)
-	if err == nil {
-		err = raw.SetProtocol("mosaik") // leaves the scope of streams that are being set up
-	}
-	if err != nil {
-		c.admitted()
-		raw.ResetWithError(network.StreamErrorCode(link.CodeProtocolViolation))
-		return
-	}
-	if protocol == controlProtocol {
-		c.admitted()
-		c.accept(raw)
-		return
-	}
-	select {
-	case <-c.ready:
-		c.admitted()
-	case <-c.gone:
-		c.admitted()
+	if s == nil {
+		return // it was the control stream
 	}
 	h.mu.Lock()
-	handler := h.handlers[protocol]
+	handler := h.handlers[s.protocol]
 	h.mu.Unlock()
-	if handler == nil || c.why() != nil {
-		raw.ResetWithError(network.StreamErrorCode(link.CodeUnexpectedClose))
+	if handler == nil {
+		h.meter.refuse(&link.CloseError{Code: link.CodeUnknownProtocol})
+		raw.ResetWithError(network.StreamErrorCode(link.CodeUnknownProtocol))
 		return
 	}
-	c.streams.Add(1)
-	handler(&stream{conn: c, raw: raw, protocol: protocol})
+	c.enter()
+	handler(s)
+}
+
+// receive reads the header of an incoming stream and waits for the hello. It serves the control stream itself, and then
+// returns neither a stream nor a reason to refuse it.
+func (c *conn) receive(raw network.Stream) (*stream, *link.CloseError) {
+	select {
+	case <-c.ready:
+	default:
+		defer c.early.Add(-1)
+		if c.early.Add(1) > maxEarly {
+			return nil, &link.CloseError{Code: link.CodeOverloaded}
+		}
+	}
+	protocol, err := readHeader(raw)
+	switch {
+	case isTimeout(err):
+		return nil, &link.CloseError{Code: link.CodeTimeout}
+	case err != nil:
+		return nil, &link.CloseError{Code: link.CodeProtocolViolation}
+	case protocol == controlProtocol:
+		c.accept(raw)
+		return nil, nil
+	}
+	<-c.ready
+	if why := c.why(); why != nil {
+		return nil, &link.CloseError{Code: why.Code}
+	}
+	if err := raw.SetProtocol(scopeProtocol); err != nil {
+		return nil, &link.CloseError{Code: link.CodeOverloaded}
+	}
+	return &stream{conn: c, raw: raw, protocol: protocol}, nil
 }
 
 func readHeader(raw network.Stream) (string, error) {

@@ -139,8 +139,13 @@ func (e *end) broken(why *link.CloseError) {
 	clear(e.streams)
 	if was == usable {
 		e.host.lost(e, why)
-	} else if e.dial != nil {
-		e.dial.failed(why)
+	} else {
+		if why.Remote && why.Code != link.CodeUnexpectedClose && why.Code != link.CodeShutdown {
+			e.refused(why.Code)
+		}
+		if e.dial != nil {
+			e.dial.failed(why)
+		}
 	}
 	if o := e.other; o.state == closed || o.state == idle {
 		delete(e.f.conns, e.conn.number)
@@ -162,7 +167,7 @@ func (e *end) incoming(number uint64, protocol string) {
 		return
 	}
 	handler := e.host.handlers[protocol]
-	code := link.CodeUnexpectedClose
+	code := link.CodeUnknownProtocol
 	if e.accepted >= maxStreams {
 		handler, code = nil, link.CodeOverloaded
 	}

@@ -180,9 +180,14 @@ func (e *end) greeted(theirs hello, sent, replied time.Time) {
 
 // refuse turns the other side away.
 func (e *end) refuse(code link.Code) {
+	e.refused(code)
+	e.close(code)
+}
+
+// refused reports that one of the two sides turned the other away.
+func (e *end) refused(code link.Code) {
 	e.host.log.Info("peer refused", "peer", e.peer.Short(), "reason", code.String())
 	e.host.emit(transport.Event{Kind: transport.Refused, Peer: e.peer, Code: code, Incarnation: e.incarnation})
-	e.close(code)
 }
 
 // judge decides on a hello. It returns the code to refuse it with, or true.

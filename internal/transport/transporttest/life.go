@@ -3,6 +3,7 @@ package transporttest
 import (
 	"errors"
 	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -69,6 +70,39 @@ func testCloseSaysGoodbye(t *testing.T, b *bench) {
 	there.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, there); err == nil || isTimeout(err) {
 		t.Errorf("read on a stream of a closed host: got %v, want an error", err)
+	}
+}
+
+// What a host wrote and ended in order before it closed is still read on the other side, although the goodbye overtakes
+// whoever is slow.
+func testCloseLetsOthersRead(t *testing.T, b *bench) {
+	from, to := b.pair()
+	taken := b.handleSilent(from, "silent")
+	s := b.stream(to, from, "silent")
+	want := strings.Repeat("farewell ", 1000)
+	if _, err := io.WriteString(s, want); err != nil {
+		t.Fatalf("write: %v", err)
+	}
+	if err := s.CloseWrite(); err != nil {
+		t.Fatalf("close write: %v", err)
+	}
+	there := receive(b, "the handler gets the stream", taken)
+	seen := b.record(from)
+	got := make(chan string, 1)
+	go func() {
+		b.eventually("the goodbye is reported", func() bool { return seen.has(transport.Disconnected, to.ID(), link.CodeShutdown) })
+		there.SetReadDeadline(time.Now().Add(patience))
+		text, err := io.ReadAll(there)
+		if err != nil {
+			t.Errorf("read: %v", err)
+		}
+		got <- string(text)
+	}()
+	if err := to.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	if text := receive(b, "all is read", got); text != want {
+		t.Errorf("read %d bytes of %d", len(text), len(want))
 	}
 }
 

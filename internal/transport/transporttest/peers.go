@@ -106,17 +106,19 @@ func testForeignNetwork(t *testing.T, b *bench) {
 	h := b.host()
 	foreign := b.host(func(c *transport.Config) { c.Network = id.Random() })
 	handleEcho(h, "echo")
-	seen := b.record(h)
-	b.wantCode("connect to a foreign network", foreign.Connect(b.ctx(), h.Addr()), link.CodeDifferentNetwork)
-	b.wantCode("connect to a foreigner", h.Connect(b.ctx(), foreign.Addr()), link.CodeDifferentNetwork)
-	if h.Connected(foreign.ID()) || foreign.Connected(h.ID()) {
-		t.Error("hosts of different networks are connected")
-	}
-	b.eventually("a refusal is reported", func() bool {
-		return seen.has(transport.Refused, foreign.ID(), link.CodeDifferentNetwork)
-	})
-	if seen.has(transport.Connected, foreign.ID(), 0) {
-		t.Error("a foreigner was reported as connected")
+	for _, d := range [][2]transport.Host{{foreign, h}, {h, foreign}} {
+		seen := [2]*recorder{b.record(d[0]), b.record(d[1])}
+		b.wantCode("connect to another network", d[0].Connect(b.ctx(), d[1].Addr()), link.CodeDifferentNetwork)
+		b.eventually("both sides report the refusal", func() bool {
+			return seen[0].has(transport.Refused, d[1].ID(), link.CodeDifferentNetwork) &&
+				seen[1].has(transport.Refused, d[0].ID(), link.CodeDifferentNetwork)
+		})
+		if seen[0].has(transport.Connected, d[1].ID(), 0) || seen[1].has(transport.Connected, d[0].ID(), 0) {
+			t.Error("a foreigner was reported as connected")
+		}
+		if d[0].Connected(d[1].ID()) || d[1].Connected(d[0].ID()) {
+			t.Error("hosts of different networks are connected")
+		}
 	}
 	friend := b.host()
 	b.connect(friend, h)
@@ -125,17 +127,24 @@ func testForeignNetwork(t *testing.T, b *bench) {
 
 func testWrongSecret(t *testing.T, b *bench) {
 	h := b.host(withSecret("open sesame"))
-	seen := b.record(h)
 	for _, secret := range []string{"wrong", ""} {
 		stranger := b.host(withSecret(secret))
-		b.wantCode("connect with secret "+secret, stranger.Connect(b.ctx(), h.Addr()), link.CodeBadProof)
-		b.eventually("the refusal is reported", func() bool {
-			return seen.has(transport.Refused, stranger.ID(), link.CodeBadProof)
-		})
-		if h.Connected(stranger.ID()) || stranger.Connected(h.ID()) {
-			t.Errorf("connected with secret %q", secret)
+		for _, d := range [][2]transport.Host{{stranger, h}, {h, stranger}} {
+			seen := [2]*recorder{b.record(d[0]), b.record(d[1])}
+			b.wantCode("connect with secret "+secret, d[0].Connect(b.ctx(), d[1].Addr()), link.CodeBadProof)
+			b.eventually("both sides report the refusal", func() bool {
+				return seen[0].has(transport.Refused, d[1].ID(), link.CodeBadProof) &&
+					seen[1].has(transport.Refused, d[0].ID(), link.CodeBadProof)
+			})
+			if d[0].Connected(d[1].ID()) || d[1].Connected(d[0].ID()) {
+				t.Errorf("connected with secret %q", secret)
+			}
 		}
 	}
+	friend := b.host(withSecret("open sesame"))
+	handleEcho(h, "echo")
+	b.connect(friend, h)
+	b.echo(friend, h, "echo", "honest peers are unharmed")
 }
 
 func testRightSecret(_ *testing.T, b *bench) {
@@ -181,11 +190,11 @@ func testBan(t *testing.T, b *bench) {
 	b.eventually("the banned peer learns why it was disconnected", func() bool {
 		return seen.has(transport.Disconnected, h.ID(), link.CodeBanned)
 	})
-	if err := h.Connect(b.ctx(), bad.Addr()); err == nil {
-		t.Error("connected to a banned peer")
+	if err := h.Connect(b.ctx(), bad.Addr()); time.Since(start) < ban {
+		b.wantCode("connect to a banned peer", err, link.CodeBanned)
 	}
-	if err := bad.Connect(b.ctx(), h.Addr()); err == nil && time.Since(start) < ban {
-		t.Error("a banned peer could connect")
+	if err := bad.Connect(b.ctx(), h.Addr()); time.Since(start) < ban {
+		b.wantCode("connect of a banned peer", err, link.CodeBanned)
 	}
 	b.eventually("the peer is let in after the ban", func() bool { return bad.Connect(b.ctx(), h.Addr()) == nil })
 	if took := time.Since(start); took < ban {

@@ -228,20 +228,47 @@ func testAbortPending(t *testing.T, b *bench) {
 	}
 }
 
+// A stream that its opener closes before it says anything never comes to be.
+func testUnusedStream(t *testing.T, b *bench) {
+	from, to := b.pair()
+	taken := b.handleSilent(to, "silent")
+	for range 20 {
+		s := b.stream(from, to, "silent")
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("close again: %v", err)
+		}
+	}
+	s := b.stream(from, to, "silent")
+	if err := s.CloseWrite(); err != nil { // this one says that it says nothing
+		t.Fatalf("close write: %v", err)
+	}
+	there := receive(b, "the handler gets the stream", taken)
+	there.SetReadDeadline(time.Now().Add(patience))
+	if n, err := there.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("read: got %d bytes and %v, want io.EOF", n, err)
+	}
+	select {
+	case <-taken:
+		t.Error("a stream that was never used came to the handler")
+	default:
+	}
+}
+
 func testUnknownProtocol(t *testing.T, b *bench) {
 	from, to := b.pair()
 	handleEcho(to, "echo")
 	s, err := from.Open(b.ctx(), to.ID(), "nobody speaks this")
 	if err != nil {
-		return // refused at once is fine
+		t.Fatalf("open: %v", err)
 	}
 	defer s.Close()
 	s.Write([]byte("hello"))
 	s.SetReadDeadline(time.Now().Add(patience))
-	n, err := s.Read(make([]byte, 16))
-	if err == nil || err == io.EOF || isTimeout(err) {
-		t.Errorf("read from an unknown protocol: got %d bytes and %v, want a refusal", n, err)
-	}
+	_, err = s.Read(make([]byte, 16))
+	b.wantCode("read from an unknown protocol", err, link.CodeUnknownProtocol)
 	b.echo(from, to, "echo", "the connection lives")
 }
 

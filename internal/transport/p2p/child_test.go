@@ -1,0 +1,3 @@
+package p2p_test
+
+func runChild() {}

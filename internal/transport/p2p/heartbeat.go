@@ -1,0 +1,224 @@
+package p2p
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/mosaik-go/mosaik/internal/link"
+)
+
+// Heartbeat of a connection. Each side pings, and answers the other's pings. Whatever arrives, on any stream, is a sign of
+// life: a ping can be stuck behind a large transfer.
+const (
+	pingEvery = 2 * time.Second
+	deadAfter = 6 * time.Second // without a sign of life
+
+	// A process that was stopped, or starved, finds its own deadline passed when it wakes up, before it has read what
+	// came in the meantime. So a deadline that is noticed so late is extended, once, by as much.
+	wokeLate = time.Second
+
+	controlRate = 100 // frames that a peer may send in a second; two pings and their answers are usual
+
+	goodbyeWait = 400 * time.Millisecond // for the other side to close, when this one is closing
+	lingerMax   = 200 * time.Millisecond // for handlers to read what came before the other side's goodbye
+)
+
+// control is a control stream in use by one side. Until the hello is done one goroutine uses it; then one reads, in run,
+// and one writes, in write.
+type control struct {
+	conn *conn
+	raw  network.Stream
+	in   *link.Reader
+
+	answers chan uint64   // numbers of pings to answer; more than fit are not answered
+	bye     chan struct{} // closed when this side is closing
+	byeOnce sync.Once
+
+	mu     sync.Mutex // guards all following fields
+	ping   uint64     // number of the latest ping
+	pinged time.Time  // when it was sent
+}
+
+func newControl(c *conn, raw network.Stream) *control {
+	return &control{
+		conn:    c,
+		raw:     raw,
+		in:      link.NewReader(raw, controlFrameMax),
+		answers: make(chan uint64, 4),
+		bye:     make(chan struct{}),
+	}
+}
+
+// send writes a frame, after a prefix that has none.
+func (ctl *control) send(prefix, body []byte) error {
+	b := binary.BigEndian.AppendUint32(prefix, uint32(len(body)))
+	_, err := ctl.raw.Write(append(b, body...))
+	return err
+}
+
+// run keeps the heartbeat until the connection ends.
+func (ctl *control) run() {
+	c := ctl.conn
+	ctl.raw.SetDeadline(time.Time{})
+	c.mu.Lock()
+	c.control = ctl
+	c.mu.Unlock()
+	c.host.wg.Go(ctl.write) // this goroutine is counted, so the counter is not zero
+
+	var second int64
+	var frames int
+	for {
+		b, err := ctl.next()
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		now := c.host.clock()
+		c.heard.Store(now)
+		if s := now / int64(time.Second); s != second {
+			second, frames = s, 0
+		}
+		if frames++; frames > controlRate {
+			c.close(link.CodeOverloaded)
+			return
+		}
+		switch {
+		case len(b) == 9 && b[0] == framePing:
+			select {
+			case ctl.answers <- binary.BigEndian.Uint64(b[1:]):
+			default:
+			}
+		case len(b) == 9 && b[0] == framePong:
+			ctl.answered(binary.BigEndian.Uint64(b[1:]))
+		case len(b) == 1 && b[0] == frameGoodbye:
+			c.end(&link.CloseError{Code: link.CodeShutdown, Remote: true})
+			c.linger()
+			c.hangUp(link.CodeShutdown)
+			return
+		default:
+			c.close(link.CodeProtocolViolation)
+			return
+		}
+	}
+}
+
+// next returns the next frame, or an error when the connection is broken or shows no sign of life.
+func (ctl *control) next() ([]byte, error) {
+	c := ctl.conn
+	extended := false
+	for {
+		dead := c.heard.Load() + int64(deadAfter)
+		if extended {
+			dead = c.host.clock() + int64(wokeLate)
+		}
+		ctl.raw.SetReadDeadline(c.host.began.Add(time.Duration(dead)))
+		b, err := ctl.in.Next()
+		if err == nil || !isTimeout(err) {
+			return b, err
+		}
+		if c.heard.Load()+int64(deadAfter) > c.host.clock() {
+			extended = false
+			continue
+		}
+		if late := c.host.clock() - dead; !extended && late > int64(wokeLate) {
+			extended = true
+			continue
+		}
+		return nil, &link.CloseError{Code: link.CodeTimeout}
+	}
+}
+
+// answered measures the round trip of the latest ping. The number is the peer's word, the times are not.
+func (ctl *control) answered(ping uint64) {
+	ctl.mu.Lock()
+	sent, latest := ctl.pinged, ctl.ping
+	ctl.pinged = time.Time{}
+	ctl.mu.Unlock()
+	if ping != latest || sent.IsZero() {
+		return
+	}
+	rtt := time.Since(sent)
+	h := ctl.conn.host
+	h.meter.rtt.Observe(rtt.Seconds())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if st := h.peers[ctl.conn.peer]; st != nil {
+		st.rtt = max(rtt, 1) // zero means not measured
+	}
+}
+
+// write sends pings, answers and the goodbye.
+func (ctl *control) write() {
+	c := ctl.conn
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		body := make([]byte, 9)
+		select {
+		case n := <-ctl.answers:
+			body[0] = framePong
+			binary.BigEndian.PutUint64(body[1:], n)
+		case now := <-tick.C:
+			ctl.mu.Lock()
+			ctl.ping++
+			ctl.pinged = now
+			binary.BigEndian.PutUint64(body[1:], ctl.ping)
+			ctl.mu.Unlock()
+			body[0] = framePing
+		case <-ctl.bye:
+			ctl.raw.SetWriteDeadline(time.Now().Add(goodbyeWait))
+			ctl.send(nil, []byte{frameGoodbye})
+			return
+		case <-c.gone:
+			return
+		}
+		ctl.raw.SetWriteDeadline(time.Now().Add(pingEvery))
+		if n, err := ctl.raw.Write(append([]byte{0, 0, 0, 9}, body...)); err != nil {
+			// A frame that found no room, behind a large transfer, is left out. Whether the peer lives is for what arrives
+			// to say, and why the connection broke is for the reader to find.
+			if n == 0 && isTimeout(err) {
+				continue
+			}
+			if isTimeout(err) {
+				c.close(link.CodeTimeout)
+			}
+			return
+		}
+	}
+}
+
+// linger gives the handlers of streams a moment to read what arrived before the other side's goodbye, and to close.
+func (c *conn) linger() {
+	timer := time.NewTimer(lingerMax)
+	defer timer.Stop()
+	for c.streams.Load() > 0 {
+		select {
+		case <-c.drained:
+		case <-timer.C:
+			return
+		case <-c.host.ctx.Done():
+			return
+		}
+	}
+}
+
+// goodbye tells the other side that this one is closing, gives it a moment to take what is under way and close the
+// connection, and then closes it from here.
+func (c *conn) goodbye() {
+	c.mu.Lock()
+	ctl := c.control
+	c.mu.Unlock()
+	if ctl != nil {
+		ctl.byeOnce.Do(func() { close(ctl.bye) })
+		timer := time.NewTimer(goodbyeWait)
+		defer timer.Stop()
+		select {
+		case <-c.gone:
+		case <-timer.C:
+		}
+	}
+	c.close(link.CodeShutdown)
+}
