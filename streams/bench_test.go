@@ -1,0 +1,95 @@
+package streams_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/mosaik-go/mosaik"
+	"github.com/mosaik-go/mosaik/streams"
+	"github.com/mosaik-go/mosaik/testnet"
+)
+
+// quote is a struct that takes about 100 bytes in memory.
+type quote struct {
+	Symbol                [8]byte
+	Bid, Ask, Last        float64
+	BidSize, AskSize, Vol uint32
+	Time                  int64
+	Seq                   uint64
+	Venue                 [16]byte
+	Flags                 uint32
+	Note                  [16]byte
+}
+
+// over makes a network of n nodes on the transport.
+func over(b testing.TB, transport string, n int) *testnet.Net {
+	var opts []testnet.Option
+	switch transport {
+	case "tcp":
+		opts = append(opts, testnet.Nodes(mosaik.WithListen("/ip4/127.0.0.1/tcp/0")))
+	case "quic":
+		opts = append(opts, testnet.Nodes(mosaik.WithListen("/ip4/127.0.0.1/udp/0/quic-v1")))
+	}
+	net := testnet.Loopback(b, n, opts...)
+	net.DiscoverAll(b.Context())
+	return net
+}
+
+// fanout measures deliveries from one producer to consumers, each on its own node unless here is set.
+func fanout[T any](b *testing.B, transport string, consumers int, v T, size int) {
+	ctx := b.Context()
+	nodes := consumers + 1
+	if transport == "local" {
+		nodes = 1
+	}
+	net := over(b, transport, nodes)
+	p, err := streams.Produce[T](net.Node(0), streams.OnLag(streams.Block))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var cs []*streams.Consumer[T]
+	for i := range consumers {
+		c, err := streams.Consume[T](net.Node((i + 1) % nodes))
+		if err != nil {
+			b.Fatal(err)
+		}
+		cs = append(cs, c)
+	}
+	if err := p.When().Subscribed(ctx, streams.AtLeast(consumers)); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(size * consumers))
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for _, c := range cs {
+		wg.Go(func() {
+			for range b.N {
+				if _, err := c.Recv(ctx); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range b.N {
+		if err := p.Send(ctx, v); err != nil {
+			b.Fatal(err)
+		}
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)*float64(consumers)/b.Elapsed().Seconds()/1e6, "Mdeliveries/s")
+	b.ReportMetric(0, "ns/op")
+	_ = context.Background
+}
+
+func BenchmarkStruct100(b *testing.B) {
+	for _, tr := range []string{"local", "tcp", "quic"} {
+		for _, n := range []int{1, 4, 16} {
+			b.Run(fmt.Sprintf("%s/1:%d", tr, n), func(b *testing.B) { fanout(b, tr, n, quote{Seq: 1 << 40, Time: 1 << 60}, 100) })
+		}
+	}
+}

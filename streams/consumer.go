@@ -1,0 +1,211 @@
+package streams
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/mosaik-go/mosaik"
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/streams/internal/engine"
+)
+
+// Gap is a hole in what came from one producer: Lost items are missing between the item before and the one after. When
+// Exact is false the number is uncertain: at most Lost are missing of what the consumer's keys select, or, for
+// [ProducerRestarted], at least Lost and unknown ones from before.
+type Gap = engine.Gap
+
+// GapCause says why items are missing.
+type GapCause = engine.Cause
+
+const (
+	// Lagged: this consumer was too slow, and the producer's policy was to drop.
+	Lagged = engine.Lagged
+	// Away: there was no connection while they were sent, this consumer having been disconnected for being too slow
+	// included.
+	Away = engine.Away
+	// ProducerRestarted: the producer began anew.
+	ProducerRestarted = engine.Restarted
+	// Undecodable: an item came that the codec refuses.
+	Undecodable = engine.Undecodable
+)
+
+// Consumer receives the items of all producers of a stream. All methods are safe for concurrent use; several goroutines may
+// receive, and share the items.
+type Consumer[T any] struct {
+	stream[T]
+	src   *engine.Source
+	onGap func(Gap)
+	began time.Time
+
+	life    context.Context // ends when Close is called
+	end     context.CancelFunc
+	closing sync.Once
+	closed  chan struct{} // closed when Close has ended
+
+	mu      sync.Mutex // held while an item is taken
+	scratch T          // so that no item is allocated
+}
+
+// Consume makes this node a consumer of a stream: it connects to all producers of it that it knows of or will get to know.
+// It returns at once. A consumer sees what is sent from its subscription to each producer on, and what they keep as
+// [History]. Each Consumer gets every item. Close it when done.
+func Consume[T any](net *mosaik.Network, opts ...Option) (*Consumer[T], error) {
+	s, err := collect(consuming, true, opts)
+	if err != nil {
+		return nil, err
+	}
+	return consume[T](net, s)
+}
+
+func consume[T any](net *mosaik.Network, s *settings) (*Consumer[T], error) {
+	st, err := open[T](net, s)
+	if err != nil {
+		return nil, err
+	}
+	backoff, err := s.backoff.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	src, err := st.svc.Consume(engine.SourceConfig{
+		Stream:      st.id,
+		Name:        st.name,
+		Codec:       st.codec.Name(),
+		Fingerprint: st.codec.Fingerprint(),
+		Window:      s.limits(DefaultWindowBytes),
+		Keys:        s.keys,
+		Gate:        s.gate(),
+		Online:      s.onlineRule(0),
+		Backoff:     engine.Backoff(backoff),
+		RemoteOnly:  s.remoteOnly,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("streams: consume %q: %w", st.name, public(err))
+	}
+	life, end := context.WithCancel(context.Background())
+	return &Consumer[T]{
+		stream: st, src: src, onGap: s.onGap, began: time.Now(),
+		life: life, end: end, closed: make(chan struct{}),
+	}, nil
+}
+
+// Name returns the stream's name: what [Named] set, or the item type.
+func (c *Consumer[T]) Name() string { return c.name }
+
+// StreamID returns the id that the name stands for.
+func (c *Consumer[T]) StreamID() id.ID { return c.id }
+
+// Recv returns the next item, and waits for it until ctx ends. After Close it fails with [ErrClosed]; when the network is
+// closed, it does once all that has arrived is taken. Items of one producer come in their order; those of several are
+// interleaved.
+func (c *Consumer[T]) Recv(ctx context.Context) (T, error) {
+	v, _, err := c.RecvFrom(ctx)
+	return v, err
+}
+
+// RecvFrom is Recv and also tells who has produced the item.
+func (c *Consumer[T]) RecvFrom(ctx context.Context) (T, PeerID, error) {
+	for {
+		if ctx.Err() != nil {
+			var none T
+			return none, PeerID{}, context.Cause(ctx)
+		}
+		v, from, ok, err := c.take()
+		if ok || err != nil {
+			return v, from, err
+		}
+		if err := c.src.Wait(ctx); err != nil {
+			return v, from, err
+		}
+	}
+}
+
+// TryRecv returns the next item if there is one. Its errors are those of Recv.
+func (c *Consumer[T]) TryRecv() (v T, ok bool, err error) {
+	v, _, ok, err = c.take()
+	return v, ok, err
+}
+
+// All returns the items as they come, until ctx or the consumer ends. Breaking off loses nothing: what was not taken is
+// there for the next call.
+func (c *Consumer[T]) All(ctx context.Context) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for {
+			v, err := c.Recv(ctx)
+			if err != nil || !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// take takes the next item, and reports the gaps before it.
+func (c *Consumer[T]) take() (v T, from PeerID, ok bool, err error) {
+	for {
+		var gap Gap
+		v, from, gap, ok, err = c.next()
+		if gap.Cause == 0 {
+			return v, from, ok, err
+		}
+		if c.onGap != nil {
+			c.onGap(gap)
+		}
+	}
+}
+
+// next takes the next item or gap.
+func (c *Consumer[T]) next() (v T, from PeerID, gap Gap, ok bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	item, in, gap, err := c.src.Next()
+	switch {
+	case err != nil:
+		return v, from, gap, false, public(err)
+	case gap.Cause != 0 || in == nil:
+		return v, from, gap, false, nil
+	}
+	from = in.Producer()
+	if err := c.codec.Decode(item, &c.scratch); err != nil {
+		var zero T
+		c.scratch = zero
+		in.Refuse(err)
+		return v, from, Gap{Producer: from, Lost: 1, Exact: true, Cause: Undecodable}, false, nil
+	}
+	v = c.scratch
+	var zero T
+	c.scratch = zero
+	return v, from, gap, true, nil
+}
+
+// When returns what can be waited for.
+func (c *Consumer[T]) When() *When { return &When{c.src, c.life} }
+
+// IsOnline reports whether the online condition is met, see [OnlineWhen].
+func (c *Consumer[T]) IsOnline() bool { return c.src.IsOnline() }
+
+// Producers returns the live channels from producers. Producers that refuse this consumer, or that it refuses, are in
+// [Consumer.Status].
+func (c *Consumer[T]) Producers() []Channel { return channels(c.src.Channels()) }
+
+// Stats returns the counts of the consumer.
+func (c *Consumer[T]) Stats() Stats {
+	items, bytes, lost := c.src.Taken()
+	return Stats{
+		Items: items, Bytes: bytes, Dropped: lost,
+		Peers: len(c.src.Channels()), Uptime: time.Since(c.began), Connected: true,
+	}
+}
+
+// Close ends the consumer: its producers are told, and what it has not taken is dropped. It is idempotent, and every call
+// returns after the end.
+func (c *Consumer[T]) Close() error {
+	c.closing.Do(func() {
+		c.end()
+		c.svc.ReleaseSource(c.src)
+		close(c.closed)
+	})
+	<-c.closed
+	return nil
+}

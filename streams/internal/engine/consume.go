@@ -1,0 +1,604 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mosaik-go/mosaik/discovery"
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+	"github.com/mosaik-go/mosaik/streams/internal/fan"
+	"github.com/mosaik-go/mosaik/streams/internal/wire"
+)
+
+// Times of the consumer's side.
+const (
+	dialTimeout   = 5 * time.Second
+	answerTimeout = 45 * time.Second // the producer may have to check tickets
+	partingTime   = 3 * time.Second  // for the last items of a producer that has withdrawn the stream
+	steadyAfter   = 5 * time.Second  // a subscription that lived so long was no failure
+	syncTimeout   = 10 * time.Second
+	maxDials      = 16 // at a time
+)
+
+// dialBackoff is how the time between attempts to connect grows; a changed entry resets it.
+var dialBackoff = Backoff{Initial: 250 * time.Millisecond, Multiplier: 1.5, Jitter: 0.25, Max: 15 * time.Second, GiveUp: -1}
+
+// tieState is how far a tie has got.
+type tieState uint8
+
+const (
+	tieIdle   tieState = iota // waits until it is time to ask, or for the connection
+	tieAsking                 // waits for the answer
+	tieUp                     // receives
+)
+
+// tie is what a source has with one producer. It is the loop's.
+type tie struct {
+	src      *Source
+	peer     id.PeerID
+	state    tieState
+	in       *inlet // when asking or up
+	asked    time.Time
+	version  discovery.Version // of the producer's entry when it was last looked at
+	unlisted time.Time         // since when the producer does not announce the stream
+	attempts attempts
+	syncing  bool
+	denied   string // why this side does not want it; empty when it does
+	round    uint64 // of the look that saw the producer listed
+}
+
+// upstream is a peer with producers that this node wants. It is the loop's.
+type upstream struct {
+	peer     id.PeerID
+	client   *client // nil without a connection
+	dialing  bool
+	attempts attempts
+	idle     time.Time // since when there is no subscription
+}
+
+// client is the trunk to a peer with producers.
+type client struct {
+	*trunk
+	svc    *Service
+	number uint32 // of the last channel; the loop's
+
+	mu     sync.Mutex
+	inlets map[uint32]*inlet
+}
+
+// pursue brings the ties of a source nearer to what the catalog says.
+func (s *Service) pursue(src *Source, catalog discovery.Catalog, plan *schedule) {
+	for p := range catalog.WithStream(src.cfg.Stream) {
+		s.consider(src, p, plan)
+	}
+	if _, _, ok := s.Borrow(src.cfg.Stream); ok && !src.cfg.RemoteOnly {
+		s.consider(src, catalog.Local(), plan)
+	}
+	for _, t := range src.ties {
+		if t.denied == "" {
+			plan.wanted[t.peer] = true
+		}
+		if t.round == plan.round {
+			t.unlisted = time.Time{}
+			s.advance(t, plan)
+			continue
+		}
+		if t.unlisted.IsZero() {
+			t.unlisted = plan.now
+		}
+		// A producer that closes in order sends what it has queued first, and its word may travel slower than its entry.
+		end := t.unlisted.Add(partingTime)
+		if t.state == tieUp && plan.now.Before(end) {
+			plan.at(end)
+			continue
+		}
+		s.sever(t, link.CodeSuccess, "the producer does not announce the stream any more")
+		delete(src.ties, t.peer)
+	}
+	plan.at(src.keeper.next(plan.now))
+}
+
+// consider makes the tie to a producer, and judges it.
+func (s *Service) consider(src *Source, p discovery.PeerInfo, plan *schedule) {
+	t := src.ties[p.ID()]
+	if t == nil {
+		t = &tie{src: src, peer: p.ID(), version: p.Version()}
+		src.ties[p.ID()] = t
+	}
+	t.round = plan.round
+	if t.version != p.Version() {
+		t.version = p.Version()
+		t.attempts.hurry()
+		if u := s.peers[p.ID()]; u != nil {
+			u.attempts.hurry()
+		}
+	}
+	verdict, reason := src.keeper.check(p, plan.now)
+	if verdict == allowed {
+		reason = ""
+	}
+	t.denied = reason
+	if verdict == denied && t.state != tieIdle {
+		s.sever(t, link.CodeStreamNotAllowed, reason)
+	}
+}
+
+// advance does what is due for a tie whose producer is listed.
+func (s *Service) advance(t *tie, plan *schedule) {
+	plan.soon()
+	switch {
+	case t.state == tieAsking && plan.now.Sub(t.asked) > answerTimeout:
+		s.sever(t, link.CodeTimeout, "the producer did not answer")
+		s.failed(t, link.CodeTimeout, "the producer did not answer", false)
+	case t.state != tieIdle || t.denied != "" || t.syncing:
+	case !t.attempts.due(plan.now):
+		if !t.attempts.resting {
+			plan.at(t.attempts.retry)
+		}
+	case t.peer == s.self:
+		s.askHere(t)
+	default:
+		u := s.upstream(t.peer)
+		if u.client == nil {
+			s.dial(u, plan)
+			return
+		}
+		s.ask(t, u.client)
+	}
+}
+
+func (s *Service) upstream(peer id.PeerID) *upstream {
+	u := s.peers[peer]
+	if u == nil {
+		u = &upstream{peer: peer}
+		s.peers[peer] = u
+	}
+	return u
+}
+
+// subscription returns what is asked for, without the channel.
+func (t *tie) subscription() wire.Subscribe {
+	c := &t.src.cfg
+	sub := wire.Subscribe{
+		Stream:      c.Stream,
+		Fingerprint: c.Fingerprint,
+		Codec:       c.Codec,
+		Window:      wire.Window{Items: uint32(c.Window.Items), Bytes: uint32(c.Window.Bytes)},
+		Keys:        c.Keys,
+	}
+	if at, ok := t.src.position(t.peer); ok {
+		sub.Resume, sub.Epoch, sub.Position = true, at.epoch, at.last
+	}
+	return sub
+}
+
+func (s *Service) asking(t *tie, in *inlet) {
+	t.state, t.in, t.asked = tieAsking, in, time.Now()
+}
+
+// ask asks a peer.
+func (s *Service) ask(t *tie, c *client) {
+	sub := t.subscription()
+	c.number++
+	sub.Channel = c.number
+	in := &inlet{src: t.src, peer: t.peer, tie: t, number: c.number, window: sub.Window, trunk: c.trunk}
+	c.mu.Lock()
+	if c.inlets == nil {
+		c.mu.Unlock()
+		return // the trunk has ended, which the loop hears next
+	}
+	c.inlets[in.number] = in
+	c.mu.Unlock()
+	s.asking(t, in)
+	c.tell(sub.Append)
+}
+
+// askHere asks this node.
+func (s *Service) askHere(t *tie) {
+	sub := t.subscription()
+	in := &inlet{src: t.src, peer: t.peer, tie: t, window: sub.Window}
+	s.asking(t, in)
+	s.receive(&request{inlet: in, sub: sub, peer: s.self, since: time.Now()})
+}
+
+// accepted begins a subscription. For peers the loop runs it, but only after the reader of the trunk has called
+// [inlet.open].
+func (s *Service) accepted(in *inlet, a wire.Accept) {
+	if in.outlet != nil {
+		s.open(in, a)
+	}
+	t := in.tie
+	if t.in != in || t.state != tieAsking {
+		return
+	}
+	t.state, t.asked = tieUp, time.Now()
+	t.src.metrics.up(1)
+	t.src.roster.add(in.channel.Load())
+	s.log.Debug("subscribed", "stream", in.src.cfg.Stream.Short(), "peer", in.peer.Short())
+}
+
+// open makes an inlet ready to take items in.
+func (s *Service) open(in *inlet, a wire.Accept) {
+	info, known := s.disc.Catalog().Get(in.peer)
+	if !known {
+		info = discovery.PeerInfo{}
+	}
+	before, resumed := in.src.position(in.peer)
+	in.epoch, in.window = a.Epoch, a.Window
+	ch := newChannel(in.src.cfg.Stream, in.peer, s.self, in.src.cfg.Keys, info)
+	in.channel.Store(ch)
+	in.src.noteEpoch(in.peer, position{a.Epoch, a.Position})
+	if !resumed {
+		return
+	}
+	switch {
+	case before.epoch != a.Epoch:
+		in.src.put(in, nil, 0, Gap{Lost: a.Lost, Cause: Restarted}, 0)
+	case a.Lost > 0:
+		in.src.put(in, nil, 0, Gap{Lost: a.Lost, Exact: a.Exact, Cause: Away}, 0)
+	}
+	ch.dropped.Add(a.Lost)
+}
+
+// refused handles a refusal by the producer.
+func (s *Service) refused(in *inlet, code link.Code, detail string) {
+	t := in.tie
+	if t.in != in {
+		return
+	}
+	t.untie()
+	s.failed(t, code, detail, true)
+	if code == link.CodeUnknownPeer && t.peer != s.self {
+		s.introduce(t)
+	}
+	s.nudge()
+}
+
+// introduce makes the producer's node know this one, by an exchange of catalogs.
+func (s *Service) introduce(t *tie) {
+	info, known := s.disc.Catalog().Get(t.peer)
+	if !known || t.syncing {
+		return
+	}
+	t.syncing = true
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, syncTimeout)
+		defer cancel()
+		err := s.disc.SyncWith(ctx, info.Addr())
+		s.post(func() {
+			t.syncing = false
+			if err == nil {
+				t.attempts.hurry()
+			} else {
+				s.log.Debug("cannot exchange catalogs with a producer", "peer", t.peer.Short(), "err", err)
+			}
+		})
+	})
+}
+
+// ended handles the end of a subscription that the producer or the connection brought.
+func (s *Service) ended(in *inlet, e wire.End) {
+	in.closed.Store(true)
+	if e.Lost > 0 {
+		in.src.put(in, nil, 0, Gap{Lost: e.Lost, Exact: true, Cause: Lagged}, e.Last)
+		if ch := in.channel.Load(); ch != nil {
+			ch.dropped.Add(e.Lost)
+		}
+	}
+	t := in.tie
+	if t.in != in {
+		return
+	}
+	up := t.state == tieUp
+	s.close(in, e.Code, e.Detail)
+	if up && time.Since(t.asked) >= steadyAfter {
+		t.attempts.settled()
+	}
+	s.failed(t, e.Code, e.Detail, true)
+	s.nudge()
+}
+
+// failed notes why a tie is not up.
+func (s *Service) failed(t *tie, code link.Code, detail string, remote bool) {
+	t.attempts.failed(t.src.cfg.Backoff, Refusal{Peer: t.peer, Code: code, Detail: detail, Remote: remote}, time.Now())
+	s.metrics.refused(code)
+}
+
+// encourage makes a source try again now with a peer.
+func (s *Service) encourage(src *Source, peer id.PeerID) {
+	if t := src.ties[peer]; t != nil && t.state == tieIdle {
+		t.attempts.hurry()
+		s.nudge()
+	}
+}
+
+// sever ends what a tie has, from this side.
+func (s *Service) sever(t *tie, code link.Code, detail string) {
+	in := t.in
+	if in == nil {
+		return
+	}
+	in.closed.Store(true)
+	if in.trunk != nil {
+		if u := s.peers[t.peer]; u != nil && u.client != nil && u.client.trunk == in.trunk {
+			u.client.forget(in)
+		}
+		in.trunk.tell(wire.Cancel{Channel: in.number, Code: code}.Append)
+	}
+	if in.outlet != nil {
+		in.outlet.close(code, "the consumer ended it", false)
+	} else if in.trunk == nil {
+		s.withdrawRequest(in)
+	}
+	s.close(in, code, detail)
+}
+
+// withdrawRequest forgets a request of this node that waits for a ticket check.
+func (s *Service) withdrawRequest(in *inlet) {
+	s.waiting = slices.DeleteFunc(s.waiting, func(r *request) bool { return r.inlet == in })
+}
+
+// close ends an inlet and frees its tie.
+func (s *Service) close(in *inlet, code link.Code, detail string) {
+	t := in.tie
+	if t.state == tieUp {
+		t.src.metrics.up(-1)
+	}
+	if ch := in.channel.Load(); ch != nil {
+		ch.end(code, detail)
+		t.src.roster.remove(ch)
+	}
+	t.untie()
+	s.log.Debug("a subscription ended", "stream", in.src.cfg.Stream.Short(), "peer", in.peer.Short(),
+		"reason", explain(code, detail))
+}
+
+func (t *tie) untie() { t.state, t.in = tieIdle, nil }
+
+// drop ends all ties of a source that is no more.
+func (s *Service) drop(src *Source, code link.Code) {
+	for _, t := range src.ties {
+		s.sever(t, code, "the consumer was closed")
+	}
+	clear(src.ties)
+}
+
+// dial connects to a peer, if it is time.
+func (s *Service) dial(u *upstream, plan *schedule) {
+	if u.dialing {
+		return
+	}
+	if !u.attempts.due(plan.now) {
+		plan.at(u.attempts.retry)
+		return
+	}
+	if s.dials >= maxDials {
+		return // one that ends looks again
+	}
+	s.dials++
+	u.dialing = true
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, dialTimeout)
+		stream, err := s.host.Open(ctx, u.peer, wire.Protocol)
+		cancel()
+		if err != nil {
+			s.post(func() { s.unreachable(u, err) })
+			return
+		}
+		s.run(u, stream)
+	})
+}
+
+func (s *Service) unreachable(u *upstream, err error) {
+	s.dials--
+	u.dialing = false
+	r := Refusal{Peer: u.peer, Code: link.CodeOf(err), Detail: err.Error()}
+	u.attempts.failed(dialBackoff, r, time.Now())
+	if s.ctx.Err() == nil {
+		s.log.Debug("cannot reach a producer", "peer", u.peer.Short(), "err", err)
+	}
+}
+
+// run runs a trunk to a peer until it ends.
+func (s *Service) run(u *upstream, stream transport.Stream) {
+	c := &client{trunk: newTrunk(stream), svc: s, inlets: make(map[uint32]*inlet)}
+	defer context.AfterFunc(s.ctx, func() { c.abort(link.CodeShutdown) })()
+	c.tell(func(dst []byte) []byte { return wire.AppendPreface(dst, s.node.Network) })
+	s.host.Protect(u.peer, wire.Protocol)
+	since := time.Now()
+	s.post(func() {
+		s.dials--
+		u.dialing = false
+		u.client = c
+		if rtt, ok := s.host.RTT(u.peer); ok {
+			s.disc.ObserveRTT(u.peer, rtt)
+		}
+	})
+	err := c.read()
+	s.host.Unprotect(u.peer, wire.Protocol)
+	if errors.Is(err, io.EOF) {
+		c.stream.Close()
+		c.fail(err)
+	} else {
+		s.complain(u.peer, err)
+		c.abort(codeOf(err))
+	}
+	<-c.done
+	c.mu.Lock()
+	inlets := c.inlets
+	c.inlets = nil
+	c.mu.Unlock()
+	s.post(func() { s.lost(u, c, inlets, err, since) })
+}
+
+// lost cleans up after a trunk that has ended.
+func (s *Service) lost(u *upstream, c *client, inlets map[uint32]*inlet, err error, since time.Time) {
+	u.client = nil
+	code, detail := ending(err)
+	if time.Since(since) >= steadyAfter {
+		u.attempts.settled()
+	} else {
+		u.attempts.failed(dialBackoff, Refusal{Peer: u.peer, Code: code, Detail: detail}, time.Now())
+	}
+	for _, in := range inlets {
+		s.ended(in, wire.End{Code: code, Detail: detail})
+	}
+}
+
+// tend keeps trunks alive and closes those to producers that nobody wants.
+func (s *Service) tend(plan *schedule) {
+	s.mu.Lock()
+	for v := range s.served {
+		v.keepAlive(plan.now)
+		plan.soon()
+	}
+	s.mu.Unlock()
+	for peer, u := range s.peers {
+		wanted := plan.wanted[peer]
+		switch {
+		case wanted:
+			u.idle = time.Time{}
+		case u.idle.IsZero():
+			u.idle = plan.now
+		}
+		if c := u.client; c != nil {
+			c.keepAlive(plan.now)
+			plan.soon()
+			if !wanted && plan.now.Sub(u.idle) > idleAfter {
+				c.close()
+			}
+		} else if !wanted && !u.dialing {
+			delete(s.peers, peer)
+		}
+	}
+}
+
+// read handles what the producer's side sends until the trunk ends.
+func (c *client) read() error {
+	in := c.reader(wire.MaxFrame)
+	for {
+		body, err := in.Next()
+		if err != nil {
+			return err
+		}
+		if len(body) == 0 {
+			return violation("empty frame")
+		}
+		if err := c.handle(wire.Kind(body[0]), body[1:]); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *client) handle(kind wire.Kind, body []byte) error {
+	switch kind {
+	case wire.KindData:
+		var f wire.Data
+		if err := f.Decode(body); err != nil {
+			return violation("data: %w", err)
+		}
+		return c.data(&f)
+	case wire.KindPing:
+	case wire.KindAccept:
+		var a wire.Accept
+		if err := a.Decode(body); err != nil {
+			return violation("accept: %w", err)
+		}
+		in := c.inlet(a.Channel)
+		if in == nil {
+			return nil // cancelled meanwhile
+		}
+		if in.channel.Load() != nil {
+			return violation("channel %d was accepted twice", a.Channel)
+		}
+		c.svc.open(in, a)
+		c.svc.post(func() { c.svc.accepted(in, a) })
+	case wire.KindRefuse:
+		var f wire.Refuse
+		if err := f.Decode(body); err != nil {
+			return violation("refuse: %w", err)
+		}
+		if in := c.inlet(f.Channel); in != nil {
+			if in.channel.Load() != nil {
+				return violation("channel %d was accepted and refused", f.Channel)
+			}
+			c.forget(in)
+			c.svc.post(func() { c.svc.refused(in, f.Code, f.Detail) })
+		}
+	case wire.KindEnd:
+		var e wire.End
+		if err := e.Decode(body); err != nil {
+			return violation("end: %w", err)
+		}
+		if in := c.inlet(e.Channel); in != nil {
+			c.forget(in)
+			c.svc.post(func() { c.svc.ended(in, e) })
+		}
+	case wire.KindRetry:
+		stream, err := wire.DecodeRetry(body)
+		if err != nil {
+			return violation("retry: %w", err)
+		}
+		c.svc.post(func() { c.svc.retry(stream, c.peer) })
+	default:
+		return violation("unknown kind of frame %d", kind)
+	}
+	return nil
+}
+
+// data hands items to their source.
+func (c *client) data(f *wire.Data) error {
+	in := c.inlet(f.Channel)
+	if in == nil {
+		return nil // cancelled meanwhile
+	}
+	ch := in.channel.Load()
+	if ch == nil {
+		return violation("items on channel %d, which was not accepted", f.Channel)
+	}
+	count, payload, ok := fan.Measure(f.Items)
+	if !ok {
+		return violation("malformed items")
+	}
+	if err := in.admit(count, len(f.Items)); err != nil {
+		return err
+	}
+	gap := Gap{}
+	if f.Lost > 0 {
+		gap = Gap{Lost: f.Lost, Exact: true, Cause: Lagged}
+		ch.dropped.Add(f.Lost)
+	}
+	ch.items.Add(uint64(count))
+	ch.bytes.Add(uint64(payload))
+	in.src.put(in, bytes.Clone(f.Items), count, gap, f.Last)
+	return nil
+}
+
+func (c *client) inlet(channel uint32) *inlet {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.inlets[channel]
+}
+
+func (c *client) forget(in *inlet) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.inlets, in.number)
+}
+
+// retry makes all ties to a stream of a peer try again now.
+func (s *Service) retry(stream id.ID, peer id.PeerID) {
+	_, sources := s.everything()
+	for _, src := range sources {
+		if src.cfg.Stream == stream {
+			s.encourage(src, peer)
+		}
+	}
+}

@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/streams/internal/fan"
+	"github.com/mosaik-go/mosaik/streams/internal/wire"
+)
+
+// port is where an outlet leads. ready is called, without blocking, when the outlet has something to give; it is not
+// called again until the port has asked for it.
+type port interface {
+	ready(o *outlet)
+}
+
+// outlet is a subscription on the producer's side: a queue and where it leads.
+type outlet struct {
+	sink     *Sink
+	channel  *Channel
+	number   uint32 // on the trunk
+	keys     map[uint64]struct{}
+	filtered bool
+	port     port
+	closed   atomic.Bool
+
+	mu       sync.Mutex // guards all following fields
+	lane     *fan.Lane
+	begun    bool         // the acceptance was told, or is told first
+	accept   *wire.Accept // to be told first
+	listed   bool         // the port knows that there is something
+	draining bool
+	over     bool // no more items
+	end      *wire.End
+	taken    uint64 // of the run that was offered last: items before this number were queued, if they match
+	room     chan struct{}
+	consumed wire.Credit
+	pieces   []fan.Piece
+}
+
+func newOutlet(s *Sink, ch *Channel, number uint32, window fan.Limits, p port) *outlet {
+	keys := s.keySet(ch.Keys)
+	queue := s.cfg.Queue
+	queue.Items += s.cfg.History
+	o := &outlet{
+		sink: s, channel: ch, number: number, keys: keys, filtered: keys != nil, port: p,
+		lane: fan.NewLane(s.cfg.Policy, queue, window, keys),
+	}
+	ch.queued = func() int {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		n, _ := o.lane.Queued()
+		return n
+	}
+	return o
+}
+
+// narrow returns the smaller of a consumer's window and the producer's queue: what a producer would not let wait here
+// should not wait there.
+func narrow(w wire.Window, q fan.Limits) wire.Window {
+	return wire.Window{
+		Items: uint32(max(1, min(int64(w.Items), int64(q.Items), wire.MaxWindow))),
+		Bytes: uint32(max(1, min(int64(w.Bytes), int64(q.Bytes), wire.MaxWindow))),
+	}
+}
+
+// offer queues items of a run from index from on. It returns the index of the first that it did not deal with, and
+// whether that is because the queue is full.
+func (o *outlet) offer(r *fan.Run, from int) (next int, lagging bool) {
+	o.mu.Lock()
+	if o.over {
+		o.mu.Unlock()
+		return from, false
+	}
+	before := o.lane.Stats().Dropped
+	next, queued := o.lane.Offer(r, from)
+	dropped := o.lane.Stats().Dropped - before
+	o.taken = r.First + uint64(queued)
+	o.notifyLocked()
+	o.mu.Unlock()
+	if dropped > 0 {
+		o.channel.dropped.Add(dropped)
+		o.sink.metrics.dropped.Add(float64(dropped))
+	}
+	return next, next < r.Len()
+}
+
+// took reports whether item i of the run that was offered last went into the queue.
+func (o *outlet) took(r *fan.Run, i int) bool {
+	if o.filtered {
+		if _, ok := o.keys[r.Keys[i]]; !ok {
+			return false
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return r.Number(i) < o.taken || o.sink.cfg.Policy == fan.Block && !o.over
+}
+
+// seed queues history from the number on.
+func (o *outlet) seed(history []*fan.Run, from uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range history {
+		if r.Last() >= from {
+			o.lane.Seed(r, sort.Search(r.Len(), func(i int) bool { return r.Number(i) >= from }))
+		}
+	}
+}
+
+// begin lets the items flow, after the acceptance was told.
+func (o *outlet) begin(a wire.Accept) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.accept, o.begun = &a, true
+	o.notifyLocked()
+}
+
+func (o *outlet) somethingLocked() bool {
+	return o.accept != nil || o.end != nil || o.lane.Ready() && !o.over || o.draining && !o.over
+}
+
+// notifyLocked tells the port, once, that there is something to give.
+func (o *outlet) notifyLocked() {
+	if o.begun && !o.listed && o.somethingLocked() {
+		o.listed = true
+		o.port.ready(o)
+	}
+}
+
+// awaitRoom waits until the queue may have room. It reports false when the outlet or its sink is ending.
+func (o *outlet) awaitRoom() bool {
+	o.mu.Lock()
+	if o.over {
+		o.mu.Unlock()
+		return false
+	}
+	if o.room == nil {
+		o.room = make(chan struct{})
+	}
+	room := o.room
+	o.mu.Unlock()
+	<-room
+	return true
+}
+
+func (o *outlet) roomLocked() {
+	if o.room != nil {
+		close(o.room)
+		o.room = nil
+	}
+}
+
+// credit takes in how much the consumer has consumed in all.
+func (o *outlet) credit(c wire.Credit) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c.Items < o.consumed.Items || c.Bytes < o.consumed.Bytes {
+		return
+	}
+	o.lane.Consumed(int(c.Items-o.consumed.Items), int(c.Bytes-o.consumed.Bytes))
+	o.consumed = c
+	o.notifyLocked()
+}
+
+// takeLocked takes what credit allows, at most about a frame's worth. The pieces are valid until the next call.
+func (o *outlet) takeLocked() ([]fan.Piece, fan.Batch, bool) {
+	if o.over {
+		return nil, fan.Batch{}, false
+	}
+	pieces, b, ok := o.lane.Take(o.pieces[:0], wire.MaxBatch)
+	o.pieces = pieces
+	if !ok {
+		return nil, b, false
+	}
+	if b.Items > 0 {
+		o.roomLocked()
+		o.channel.items.Add(uint64(b.Items))
+		o.channel.bytes.Add(uint64(b.Payload))
+		o.sink.metrics.sent(b.Items, b.Payload)
+	}
+	return pieces, b, true
+}
+
+// fill appends frames to dst and reports whether there is more; the writer of a trunk calls it.
+func (o *outlet) fill(dst []byte) (out []byte, again bool) {
+	o.mu.Lock()
+	if a := o.accept; a != nil {
+		o.accept = nil
+		dst = frame(dst, a.Append)
+	}
+	if pieces, b, ok := o.takeLocked(); ok {
+		dst = frame(dst, func(dst []byte) []byte {
+			dst = wire.Data{Channel: o.number, Last: b.Last, Lost: b.Lost}.AppendHeader(dst)
+			for _, p := range pieces {
+				dst = append(dst, p.Bytes()...)
+			}
+			return dst
+		})
+		clear(pieces)
+	}
+	drained := o.drainedLocked()
+	if e := o.end; e != nil {
+		o.end = nil
+		dst = frame(dst, e.Append)
+	}
+	o.listed = o.somethingLocked()
+	again = o.listed
+	o.mu.Unlock()
+	if drained {
+		o.done(link.CodeShutdown, "the producer was closed")
+	}
+	return dst, again
+}
+
+// drainedLocked ends an outlet that was to be drained and is.
+func (o *outlet) drainedLocked() bool {
+	if n, _ := o.lane.Queued(); !o.draining || o.over || n > 0 {
+		return false
+	}
+	o.endLocked(link.CodeShutdown, "the producer was closed", true)
+	return true
+}
+
+// endLocked stops the flow, and has the consumer told if tell is set.
+func (o *outlet) endLocked(code link.Code, detail string, tell bool) {
+	o.over = true
+	o.roomLocked()
+	dropped, lost, last := o.lane.Abandon()
+	o.channel.dropped.Add(uint64(dropped))
+	o.sink.metrics.dropped.Add(float64(dropped))
+	if !tell {
+		return
+	}
+	o.end = &wire.End{Channel: o.number, Code: code, Detail: detail}
+	if code == link.CodeShutdown {
+		// The last chance to tell. Otherwise the consumer may come back, and history may have what it lost.
+		o.end.Lost, o.end.Last = lost, last
+	}
+}
+
+// drain ends the outlet once all that is queued was sent.
+func (o *outlet) drain() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.draining = true
+	o.notifyLocked()
+}
+
+// cut ends the outlet because of its consumer.
+func (o *outlet) cut(code link.Code, detail string) { o.close(code, detail, true) }
+
+// close ends the outlet now; tell says whether the consumer is to be told why.
+func (o *outlet) close(code link.Code, detail string, tell bool) {
+	o.mu.Lock()
+	if !o.over {
+		o.endLocked(code, detail, tell)
+		o.notifyLocked()
+	}
+	o.mu.Unlock()
+	o.done(code, detail)
+}
+
+// done takes the outlet off its sink, once.
+func (o *outlet) done(code link.Code, detail string) {
+	if o.closed.Swap(true) {
+		return
+	}
+	o.sink.detach(o, o.stats())
+	o.channel.end(code, detail)
+	o.sink.roster.remove(o.channel)
+	o.sink.svc.freed(o)
+}
+
+func (o *outlet) stats() fan.Stats {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lane.Stats()
+}

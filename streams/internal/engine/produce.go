@@ -1,0 +1,463 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mosaik-go/mosaik/discovery"
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+	"github.com/mosaik-go/mosaik/streams/internal/fan"
+	"github.com/mosaik-go/mosaik/streams/internal/wire"
+)
+
+// CodeNoKeys refuses a consumer that asks for keys of a stream that has none.
+const CodeNoKeys link.Code = 10422
+
+// Limits on what a peer may ask for.
+const (
+	maxChannels  = 8192 // subscriptions on one trunk
+	maxParked    = 1024 // refused subscriptions that are remembered for each stream
+	maxTurned    = 1024 // refusals that are remembered for the status
+	checkPending = 30 * time.Second
+)
+
+// server is a trunk that a consumer's node has opened.
+type server struct {
+	*trunk
+	svc *Service
+
+	mu      sync.Mutex // guards all following fields
+	outlets map[uint32]*outlet
+	asked   int // subscriptions that were not answered yet
+	gone    bool
+}
+
+// ready implements port.
+func (v *server) ready(o *outlet) { v.enlist(o) }
+
+// serve runs a trunk that a peer has opened.
+func (s *Service) serve(stream transport.Stream) {
+	v := &server{trunk: newTrunk(stream), svc: s, outlets: make(map[uint32]*outlet)}
+	defer context.AfterFunc(s.ctx, func() { v.abort(link.CodeShutdown) })()
+	s.mu.Lock()
+	if !s.closing {
+		s.served[v] = struct{}{}
+	}
+	s.mu.Unlock()
+	s.host.Protect(v.peer, wire.Protocol)
+	err := v.read()
+	s.mu.Lock()
+	delete(s.served, v)
+	s.mu.Unlock()
+	s.host.Unprotect(v.peer, wire.Protocol)
+	if errors.Is(err, io.EOF) {
+		v.stream.Close()
+		v.fail(err)
+	} else {
+		s.complain(v.peer, err)
+		v.abort(codeOf(err))
+	}
+	<-v.done
+	v.mu.Lock()
+	v.gone = true
+	outlets := v.outlets
+	v.outlets = nil
+	v.mu.Unlock()
+	code, detail := ending(err)
+	for _, o := range outlets {
+		o.close(code, detail, false)
+	}
+}
+
+// ending says in a code and words how a trunk ended.
+func ending(err error) (link.Code, string) {
+	if errors.Is(err, io.EOF) {
+		return link.CodeShutdown, "the peer closed"
+	}
+	return codeOf(err), "the connection ended"
+}
+
+func (s *Service) complain(peer id.PeerID, err error) {
+	if errors.Is(err, &link.CloseError{Code: link.CodeProtocolViolation}) {
+		s.log.Warn("closed a trunk of streams", "peer", peer.Short(), "err", err)
+	} else {
+		s.log.Debug("a trunk of streams ended", "peer", peer.Short(), "err", err)
+	}
+}
+
+// read handles what the consumer's side sends until the trunk ends.
+func (v *server) read() error {
+	in := v.reader(wire.MaxControl)
+	first, err := in.Next()
+	if err != nil {
+		return err
+	}
+	if err := wire.DecodePreface(first, v.svc.node.Network); err != nil {
+		v.svc.metrics.rejected.Inc()
+		return err
+	}
+	for {
+		body, err := in.Next()
+		if err != nil {
+			return err
+		}
+		if len(body) == 0 {
+			return violation("empty frame")
+		}
+		if err := v.handle(wire.Kind(body[0]), body[1:]); err != nil {
+			return err
+		}
+	}
+}
+
+func (v *server) handle(kind wire.Kind, body []byte) error {
+	switch kind {
+	case wire.KindPing:
+	case wire.KindSubscribe:
+		var f wire.Subscribe
+		if err := f.Decode(body); err != nil {
+			return violation("subscribe: %w", err)
+		}
+		v.mu.Lock()
+		_, twice := v.outlets[f.Channel]
+		over := len(v.outlets)+v.asked >= maxChannels
+		if !twice && !over {
+			v.asked++
+		}
+		v.mu.Unlock()
+		switch {
+		case twice:
+			return violation("channel %d is in use", f.Channel)
+		case over:
+			v.tell(wire.Refuse{Channel: f.Channel, Code: link.CodeOverloaded, Detail: "too many subscriptions"}.Append)
+		default:
+			r := &request{server: v, sub: f, peer: v.peer, since: time.Now()}
+			v.svc.post(func() { v.svc.receive(r) })
+		}
+	case wire.KindCredit:
+		var f wire.Credit
+		if err := f.Decode(body); err != nil {
+			return violation("credit: %w", err)
+		}
+		if o := v.outlet(f.Channel); o != nil {
+			o.credit(f)
+		}
+	case wire.KindCancel:
+		var f wire.Cancel
+		if err := f.Decode(body); err != nil {
+			return violation("cancel: %w", err)
+		}
+		if o := v.outlet(f.Channel); o != nil {
+			o.close(f.Code, "the consumer ended it", false)
+		} else {
+			v.svc.post(func() { v.svc.retract(v, f.Channel) })
+		}
+	default:
+		return violation("unknown kind of frame %d", kind)
+	}
+	return nil
+}
+
+func (v *server) outlet(channel uint32) *outlet {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.outlets[channel]
+}
+
+// request is a subscription that somebody asks for.
+type request struct {
+	server *server // nil: this node
+	inlet  *inlet  // of this node
+	sub    wire.Subscribe
+	peer   id.PeerID
+	since  time.Time
+}
+
+// receive handles a new request. Like everything about requests it runs in the loop.
+func (s *Service) receive(r *request) {
+	if r.server != nil {
+		if rtt, ok := s.host.RTT(r.peer); ok {
+			s.disc.ObserveRTT(r.peer, rtt)
+		}
+	}
+	if !s.decide(r, s.disc.Catalog(), time.Now()) {
+		s.waiting = append(s.waiting, r)
+	}
+}
+
+// retract forgets a request that is still waiting.
+func (s *Service) retract(v *server, channel uint32) {
+	before := len(s.waiting)
+	s.waiting = slices.DeleteFunc(s.waiting, func(r *request) bool { return r.server == v && r.sub.Channel == channel })
+	if len(s.waiting) < before {
+		v.answered()
+		return
+	}
+	if o := v.outlet(channel); o != nil { // was accepted meanwhile
+		o.close(link.CodeSuccess, "the consumer ended it", false)
+	}
+}
+
+func (v *server) answered() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.asked--
+}
+
+// reconsider looks at the requests that wait for ticket checks.
+func (s *Service) reconsider(catalog discovery.Catalog) {
+	waiting := s.waiting
+	s.waiting = nil
+	now := time.Now()
+	for _, r := range waiting {
+		if !s.decide(r, catalog, now) {
+			s.waiting = append(s.waiting, r)
+		}
+	}
+}
+
+// decide answers a request, or reports false if that has to wait.
+func (s *Service) decide(r *request, catalog discovery.Catalog, now time.Time) bool {
+	info, known := catalog.Get(r.peer)
+	if !known {
+		s.metrics.rejected.Inc()
+		s.refuse(r, nil, link.CodeUnknownPeer, "no entry of the peer is known here")
+		return true
+	}
+	s.mu.Lock()
+	k := s.sinks[r.sub.Stream]
+	if k != nil && k.refs == 0 {
+		k = nil
+	}
+	s.mu.Unlock()
+	if k == nil {
+		s.metrics.rejected.Inc()
+		s.refuse(r, nil, link.CodeStreamNotFound, "there is no such stream here")
+		return true
+	}
+	if code, detail := k.compatible(&r.sub); code != 0 {
+		k.metrics.rejected.Inc()
+		s.refuse(r, k, code, detail)
+		return true
+	}
+	if most := k.cfg.MaxConsumers; most > 0 && k.consumers() >= most {
+		k.metrics.rejected.Inc()
+		s.refuse(r, k, link.CodeStreamNoCapacity, fmt.Sprintf("all %d places are taken", most))
+		s.park(k, r, link.CodeStreamNoCapacity, nil)
+		return true
+	}
+	switch verdict, reason := k.keeper.check(info, now); verdict {
+	case undecided:
+		if now.Sub(r.since) < checkPending {
+			return false
+		}
+		reason = "the ticket check took too long"
+		fallthrough
+	case denied:
+		k.metrics.rejected.Inc()
+		s.refuse(r, k, link.CodeStreamNotAllowed, reason)
+		s.park(k, r, link.CodeStreamNotAllowed, info.Version())
+		return true
+	}
+	s.accept(r, k, info)
+	return true
+}
+
+// compatible checks that both ends mean the same by the stream.
+func (s *Sink) compatible(sub *wire.Subscribe) (link.Code, string) {
+	tolerant := s.cfg.Fingerprint.IsZero() || sub.Fingerprint.IsZero()
+	switch {
+	case sub.Codec != s.cfg.Codec:
+		return link.CodeStreamSchemaMismatch, fmt.Sprintf("the producer encodes with %s, the consumer with %s", s.cfg.Codec, sub.Codec)
+	case sub.Fingerprint != s.cfg.Fingerprint && !tolerant:
+		return link.CodeStreamSchemaMismatch, fmt.Sprintf("the producer's items are of schema %s, the consumer's of %s",
+			s.cfg.Fingerprint.Short(), sub.Fingerprint.Short())
+	case len(sub.Keys) > 0 && !s.cfg.Keyed:
+		return CodeNoKeys, "the producer gives its items no keys"
+	}
+	return 0, ""
+}
+
+// accept makes the outlet of a request.
+func (s *Service) accept(r *request, k *Sink, info discovery.PeerInfo) {
+	window := narrow(r.sub.Window, k.cfg.Queue)
+	limits := fan.Limits{Items: int(window.Items), Bytes: int(window.Bytes)}
+	ch := newChannel(k.cfg.Stream, s.self, r.peer, r.sub.Keys, info)
+	var p port = r.inlet
+	if r.server != nil {
+		p = r.server
+	}
+	o := newOutlet(k, ch, r.sub.Channel, limits, p)
+	if v := r.server; v != nil {
+		v.mu.Lock()
+		v.asked--
+		if v.gone {
+			v.mu.Unlock()
+			return
+		}
+		v.outlets[o.number] = o
+		v.mu.Unlock()
+	}
+	a, ok := k.attach(o, r.sub.Resume, r.sub.Epoch, r.sub.Position)
+	if !ok {
+		s.unlist(o)
+		if r.server != nil {
+			r.server.mu.Lock()
+			r.server.asked++
+			r.server.mu.Unlock()
+		}
+		s.refuse(r, k, link.CodeStreamNotFound, "the producer is being closed")
+		return
+	}
+	a.Channel, a.Window = r.sub.Channel, window
+	s.metrics.accepted.Inc()
+	k.metrics.accepted.Inc()
+	k.metrics.consumers.Inc()
+	delete(s.turned, turnedKey{k.cfg.Stream, r.peer})
+	k.roster.add(ch)
+	s.log.Debug("accepted a consumer", "stream", k.cfg.Stream.Short(), "peer", r.peer.Short())
+	if in := r.inlet; in != nil {
+		in.outlet = o
+		s.accepted(in, a)
+	}
+	o.begin(a)
+	if o.closed.Load() { // the trunk ended meanwhile
+		k.detach(o, o.stats())
+		k.roster.remove(ch)
+	}
+}
+
+// refuse answers a request with a reason.
+func (s *Service) refuse(r *request, k *Sink, code link.Code, detail string) {
+	s.log.Debug("refused a consumer", "stream", r.sub.Stream.Short(), "peer", r.peer.Short(), "reason", explain(code, detail))
+	s.note(r.sub.Stream, Refusal{Peer: r.peer, Code: code, Detail: detail})
+	if r.server == nil {
+		s.refused(r.inlet, code, detail)
+		return
+	}
+	r.server.answered()
+	r.server.tell(wire.Refuse{Channel: r.sub.Channel, Code: code, Detail: detail}.Append)
+}
+
+// turnedKey names a peer that was refused by a stream.
+type turnedKey struct {
+	stream id.ID
+	peer   id.PeerID
+}
+
+// note remembers a refusal for the status.
+func (s *Service) note(stream id.ID, r Refusal) {
+	key := turnedKey{stream, r.Peer}
+	now := time.Now()
+	if old := s.turned[key]; old != nil && old.Code == r.Code {
+		old.Tries++
+		old.Detail = r.Detail
+		return
+	}
+	if len(s.turned) >= maxTurned {
+		for other := range s.turned {
+			delete(s.turned, other)
+			break
+		}
+	}
+	r.Since, r.Tries = now, 1
+	s.turned[key] = &r
+}
+
+// park remembers a refused request, to tell the consumer when it is worth another try.
+func (s *Service) park(k *Sink, r *request, code link.Code, seen any) {
+	stream, v, in := r.sub.Stream, r.server, r.inlet
+	notify := func() {
+		if v != nil {
+			v.tell(func(dst []byte) []byte { return wire.AppendRetry(dst, stream) })
+		} else {
+			s.encourage(in.src, s.self)
+		}
+	}
+	k.parked = slices.DeleteFunc(k.parked, func(p parked) bool { return p.peer == r.peer && p.code == code })
+	if len(k.parked) >= maxParked {
+		k.parked = slices.Delete(k.parked, 0, 1)
+	}
+	k.parked = append(k.parked, parked{code: code, peer: r.peer, seen: seen, notify: notify})
+}
+
+// freed cleans up after an outlet that has ended.
+func (s *Service) freed(o *outlet) {
+	s.unlist(o)
+	o.sink.metrics.consumers.Dec()
+	code, detail := o.channel.Reason()
+	s.log.Debug("a consumer is gone", "stream", o.sink.cfg.Stream.Short(), "peer", o.channel.Consumer.Short(),
+		"reason", explain(code, detail))
+	s.nudge()
+}
+
+func (s *Service) unlist(o *outlet) {
+	if v, ok := o.port.(*server); ok {
+		v.mu.Lock()
+		delete(v.outlets, o.number)
+		v.mu.Unlock()
+	}
+}
+
+// review judges the consumers of a sink by their current entries, and those that were refused.
+func (s *Service) review(k *Sink, catalog discovery.Catalog, plan *schedule) {
+	k.fan.Lock()
+	outlets := k.outlets
+	k.fan.Unlock()
+	for _, o := range outlets {
+		plan.soon()
+		info, known := catalog.Get(o.channel.Consumer)
+		if !known {
+			continue // its connection tells when it is gone
+		}
+		if verdict, reason := k.keeper.check(info, plan.now); verdict == denied {
+			s.note(k.cfg.Stream, Refusal{Peer: info.ID(), Code: link.CodeStreamNotAllowed, Detail: reason})
+			version := info.Version()
+			o.cut(link.CodeStreamNotAllowed, reason)
+			r := &request{peer: info.ID(), sub: wire.Subscribe{Stream: k.cfg.Stream}}
+			switch p := o.port.(type) {
+			case *server:
+				r.server = p
+			case *inlet:
+				r.inlet = p
+			}
+			s.park(k, r, link.CodeStreamNotAllowed, version)
+		}
+	}
+	free := -1
+	if most := k.cfg.MaxConsumers; most > 0 {
+		free = max(0, most-k.consumers())
+	}
+	queue := k.parked
+	k.parked = nil
+	for _, p := range queue {
+		retry := false
+		switch p.code {
+		case link.CodeStreamNoCapacity:
+			if retry = free != 0; retry {
+				free--
+			}
+		default:
+			info, known := catalog.Get(p.peer)
+			if known && info.Version() != p.seen {
+				verdict, _ := k.keeper.check(info, plan.now)
+				if retry = verdict == allowed; !retry && verdict == denied {
+					p.seen = info.Version()
+				}
+			}
+		}
+		if retry {
+			p.notify()
+		} else {
+			k.parked = append(k.parked, p)
+		}
+	}
+	plan.at(k.keeper.next(plan.now))
+}

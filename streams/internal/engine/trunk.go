@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+	"github.com/mosaik-go/mosaik/streams/internal/wire"
+)
+
+// Times and limits of a trunk.
+const (
+	pingAfter    = 5 * time.Second  // nothing sent
+	silentAfter  = 15 * time.Second // nothing heard: the stream is dead, though its connection may live
+	idleAfter    = 30 * time.Second // without a subscription
+	writeTimeout = 10 * time.Second
+	writeSize    = 128 << 10 // bytes written at once, about
+	maxControl   = 1 << 20   // bytes of control frames that wait
+	flushGrace   = time.Second
+)
+
+// filler has frames to send when it says so.
+type filler interface {
+	// fill appends frames, about one data frame's worth, and reports whether there are more.
+	fill(dst []byte) (out []byte, again bool)
+}
+
+// trunk is the stream that carries all subscriptions of one node to the producers of another. A goroutine of its own
+// writes, whoever runs it reads. Subscriptions with something to send take turns, a frame each; what they send is bounded
+// by credit and taken in by the other side at once, so none holds up another.
+type trunk struct {
+	peer   id.PeerID
+	stream transport.Stream
+	wake   chan struct{} // capacity one
+	done   chan struct{} // closed when the writer has ended
+	wrote  atomic.Int64  // Unix nanoseconds of the last write
+
+	mu      sync.Mutex // guards all following fields
+	control []byte     // framed
+	queue   []filler
+	asleep  bool
+	ending  bool
+	err     error
+}
+
+func newTrunk(s transport.Stream) *trunk {
+	t := &trunk{peer: s.Peer(), stream: s, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	t.wrote.Store(time.Now().UnixNano())
+	go t.write()
+	return t
+}
+
+// frame appends a frame with the body that encode appends.
+func frame(dst []byte, encode func([]byte) []byte) []byte {
+	at := len(dst)
+	dst = encode(append(dst, 0, 0, 0, 0))
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-link.HeaderSize))
+	return dst
+}
+
+// tell queues a control frame. A peer that does not read them is given up.
+func (t *trunk) tell(encode func([]byte) []byte) {
+	t.mu.Lock()
+	over := len(t.control) > maxControl
+	if !over && t.err == nil {
+		t.control = frame(t.control, encode)
+		t.rouseLocked()
+	}
+	t.mu.Unlock()
+	if over {
+		t.abort(link.CodeOverloaded)
+	}
+}
+
+// enlist has f asked for frames.
+func (t *trunk) enlist(f filler) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.queue = append(t.queue, f)
+		t.rouseLocked()
+	}
+}
+
+func (t *trunk) rouseLocked() {
+	if t.asleep {
+		t.asleep = false
+		t.wake <- struct{}{}
+	}
+}
+
+// write writes until the trunk ends.
+func (t *trunk) write() {
+	defer close(t.done)
+	var out []byte
+	var turn []filler
+	for {
+		t.mu.Lock()
+		for len(t.control) == 0 && len(t.queue) == 0 && !t.ending && t.err == nil {
+			t.asleep = true
+			t.mu.Unlock()
+			<-t.wake
+			t.mu.Lock()
+		}
+		if t.err != nil {
+			t.mu.Unlock()
+			return
+		}
+		if t.ending && len(t.control) == 0 && len(t.queue) == 0 {
+			t.mu.Unlock()
+			t.stream.CloseWrite()
+			return
+		}
+		out = append(out[:0], t.control...)
+		t.control = t.control[:0]
+		turn, t.queue = t.queue, turn[:0]
+		t.mu.Unlock()
+
+		for i, f := range turn {
+			if len(out) >= writeSize {
+				if !t.flush(out) {
+					return
+				}
+				out = out[:0]
+			}
+			var again bool
+			if out, again = f.fill(out); again {
+				t.requeue(f)
+			}
+			turn[i] = nil
+		}
+		if !t.flush(out) {
+			return
+		}
+		if cap(out) > 4*writeSize && len(out) < cap(out)/4 || cap(out) > 16<<10 && len(out) < 1<<10 && t.idle() {
+			out = nil
+		}
+	}
+}
+
+func (t *trunk) idle() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.queue) == 0 && len(t.control) == 0
+}
+
+func (t *trunk) requeue(f filler) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.queue = append(t.queue, f)
+}
+
+func (t *trunk) flush(out []byte) bool {
+	if len(out) == 0 {
+		return true
+	}
+	now := time.Now()
+	t.wrote.Store(now.UnixNano())
+	t.stream.SetWriteDeadline(now.Add(writeTimeout))
+	if _, err := t.stream.Write(out); err != nil {
+		t.fail(err)
+		t.stream.Abort(codeOf(err))
+		return false
+	}
+	return true
+}
+
+// fail ends the writer.
+func (t *trunk) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+	t.queue, t.control = nil, nil
+	t.rouseLocked()
+}
+
+// abort tears the trunk down. The reader fails, and whoever runs it cleans up.
+func (t *trunk) abort(code link.Code) {
+	t.fail(&link.CloseError{Code: code})
+	t.stream.Abort(code)
+}
+
+// close has the trunk end once what waits is sent.
+func (t *trunk) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ending = true
+	t.rouseLocked()
+}
+
+// finish sends what waits and ends the trunk, within flushGrace.
+func (t *trunk) finish() {
+	t.close()
+	select {
+	case <-t.done:
+		t.stream.Close()
+	case <-time.After(flushGrace):
+		t.abort(link.CodeShutdown)
+	}
+}
+
+// keepAlive pings when nothing was sent for a while.
+func (t *trunk) keepAlive(now time.Time) {
+	if now.UnixNano()-t.wrote.Load() > int64(pingAfter) {
+		t.tell(wire.AppendPing)
+	}
+}
+
+// reader returns a reader of the trunk's frames.
+func (t *trunk) reader(most int) *link.Reader {
+	r := link.NewReader(t.stream, most)
+	r.LimitIdle(t.stream, silentAfter)
+	return r
+}
+
+// violation is the error of a peer that breaks the protocol.
+func violation(format string, args ...any) error {
+	return fmt.Errorf("protocol violation: "+format+": %w", append(args, &link.CloseError{Code: link.CodeProtocolViolation})...)
+}
+
+func codeOf(err error) link.Code {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return link.CodeTimeout
+	}
+	return link.CodeOf(err)
+}
