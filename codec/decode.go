@@ -37,8 +37,11 @@ var (
 
 // reader is the input and how much of it was read.
 type reader struct {
-	buf      []byte
-	pos      int
+	buf []byte
+	pos int
+	// promised is how many bytes the elements will take at least that were counted and not yet read. Lists within
+	// lists cannot claim the same bytes, so all memory that is taken is in proportion to the input.
+	promised int
 	anyOrder bool
 }
 
@@ -220,7 +223,7 @@ func (r *reader) option(s *shape, p unsafe.Pointer, depth int) error {
 		*(*unsafe.Pointer)(p) = nil
 		return nil
 	}
-	if r.left() < s.elem.min {
+	if r.left()-r.promised < s.elem.min {
 		return errShort
 	}
 	elem := reflect.New(s.elem.typ).UnsafePointer()
@@ -248,7 +251,9 @@ func (r *reader) slice(s *shape, p unsafe.Pointer, depth int) error {
 
 func (r *reader) elems(elem *shape, p unsafe.Pointer, n, depth int) error {
 	size := elem.typ.Size()
+	r.promised += n * elem.min
 	for i := range n {
+		r.promised -= elem.min
 		if err := r.steps(elem.steps, unsafe.Add(p, uintptr(i)*size), depth); err != nil {
 			return err
 		}
@@ -264,7 +269,7 @@ func (r *reader) count(min int) (int, error) {
 		return 0, err
 	case min == 0 && n > maxEmpty:
 		return 0, errEmpty
-	case min > 0 && n > uint64(r.left()/min):
+	case min > 0 && n > uint64(max(0, r.left()-r.promised)/min):
 		return 0, errShort
 	}
 	return int(n), nil

@@ -115,7 +115,9 @@ func (r *reader) readMap(s *shape, p unsafe.Pointer, depth int) error {
 	defer s.release(m)
 	key, value := m.key.Addr().UnsafePointer(), m.value.Addr().UnsafePointer()
 	var last []byte
+	r.promised += n * (s.key.min + s.elem.min)
 	for i := range n {
+		r.promised -= s.key.min + s.elem.min
 		m.key.SetZero()
 		m.value.SetZero()
 		start := r.pos

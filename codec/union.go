@@ -162,7 +162,7 @@ func (r *reader) union(s *shape, p unsafe.Pointer, depth int) error {
 		return errTag
 	}
 	c := &s.cases[i]
-	if r.left() < c.payload.min {
+	if r.left()-r.promised < c.payload.min {
 		return errShort
 	}
 	if c.giveBack == nil {
