@@ -12,6 +12,9 @@ import (
 // MaxContacts bounds how many contacts are remembered beside those the node was opened with.
 const MaxContacts = 256
 
+// maxAddrs bounds the addresses of one contact; the oldest go first.
+const maxAddrs = 32
+
 // Origin says where a contact comes from. A later one outranks an earlier one.
 type Origin uint8
 
@@ -82,7 +85,7 @@ func (c *Contacts) Add(addr id.PeerAddr, from Origin) {
 			k.Retry = Retry{}
 		}
 	}
-	if extra := len(k.Addr.Addrs) - 32; extra > 0 {
+	if extra := len(k.Addr.Addrs) - maxAddrs; extra > 0 {
 		k.Addr.Addrs = k.Addr.Addrs[extra:]
 	}
 }
@@ -135,6 +138,13 @@ func (c *Contacts) Due(now time.Time, known func(id.PeerID) bool, alone bool, ma
 		}
 	}
 	return due, next
+}
+
+// Claim takes note of an attempt that did not come from Due. It ends with Done, as any other.
+func (c *Contacts) Claim(p id.PeerID) {
+	if k := c.list[p]; k != nil {
+		k.busy = true
+	}
 }
 
 // Done takes note of how an attempt ended. A contact that was only found is forgotten after several failures.

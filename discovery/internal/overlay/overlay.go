@@ -31,6 +31,7 @@ type Config struct {
 type Link struct {
 	Dialled bool // by this node
 	Since   time.Time
+	Leaving bool // it is being ended in order, and counts no more
 }
 
 // Core is the state of a node's neighbourhood.
@@ -161,7 +162,7 @@ func (c *Core) Incoming(p id.PeerID, lonely bool) (answer Answer, drop id.PeerID
 // that the smaller identity dialled stays, and of two that one side dialled, the newer. Both sides decide alike.
 func (c *Core) Replaces(p id.PeerID, dialled bool) bool {
 	old, ok := c.links[p]
-	if !ok || old.Dialled == dialled {
+	if !ok || old.Leaving || old.Dialled == dialled {
 		return true
 	}
 	return dialled == (c.cfg.Self.Compare(p) < 0)
@@ -169,12 +170,20 @@ func (c *Core) Replaces(p id.PeerID, dialled bool) bool {
 
 // Up takes note of a link, which replaces an earlier one to the peer.
 func (c *Core) Up(p id.PeerID, dialled bool, now time.Time) {
-	c.links[p] = Link{dialled, now}
+	c.links[p] = Link{Dialled: dialled, Since: now}
 	if dialled {
 		delete(c.dialling, p)
 	}
 	delete(c.retries, p)
 	c.alone = time.Time{}
+}
+
+// Leave takes note that this node is ending the link to a peer in order. Down follows.
+func (c *Core) Leave(p id.PeerID) {
+	if l, ok := c.links[p]; ok {
+		l.Leaving = true
+		c.links[p] = l
+	}
 }
 
 // Down takes note that the link to a peer is gone. One that failed is not dialled again at once.
@@ -202,16 +211,18 @@ func (c *Core) Get(p id.PeerID) (Link, bool) {
 	return l, ok
 }
 
-// Random returns a random neighbour.
+// Random returns a random neighbour whose link is not being ended.
 func (c *Core) Random() (id.PeerID, bool) {
-	return c.pick(func(Link) bool { return true })
+	return c.pick(func(l Link) bool { return !l.Leaving })
 }
 
 func (c *Core) count() (dialled, accepted int) {
 	for _, l := range c.links {
-		if l.Dialled {
+		switch {
+		case l.Leaving:
+		case l.Dialled:
 			dialled++
-		} else {
+		default:
 			accepted++
 		}
 	}
@@ -219,7 +230,7 @@ func (c *Core) count() (dialled, accepted int) {
 }
 
 func (c *Core) randomAccepted() id.PeerID {
-	p, _ := c.pick(func(l Link) bool { return !l.Dialled })
+	p, _ := c.pick(func(l Link) bool { return !l.Dialled && !l.Leaving })
 	return p
 }
 
@@ -241,7 +252,7 @@ func (c *Core) oldestDialled() id.PeerID {
 	var oldest id.PeerID
 	var since time.Time
 	for p, l := range c.links {
-		if l.Dialled && (since.IsZero() || cmp.Or(l.Since.Compare(since), p.Compare(oldest)) < 0) {
+		if l.Dialled && !l.Leaving && (since.IsZero() || cmp.Or(l.Since.Compare(since), p.Compare(oldest)) < 0) {
 			oldest, since = p, l.Since
 		}
 	}
