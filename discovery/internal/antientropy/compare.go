@@ -64,24 +64,23 @@ func Compare(mine []Item, theirs []wire.Row, step int64, accept func(*wire.Row) 
 // settle plans the exchange about one peer that both sides know.
 func (p *Plan) settle(m *Item, t *wire.Row, step int64, accept func(*wire.Row) bool) {
 	newer := cmp.Or(cmp.Compare(m.Start, t.Start), cmp.Compare(rank(&m.Row), rank(t)), cmp.Compare(m.Update, t.Update))
-	switch {
-	case newer > 0:
+	// Equal versions with different contents: the peer has signed both. Each side gets the other's, and both choose alike.
+	twins := newer == 0 && !m.Departed && m.Check != t.Check
+	send, want := newer > 0 || twins, newer < 0 || twins
+	if send {
 		p.Send = append(p.Send, m.Peer)
-	case newer < 0:
-		if accept(t) {
-			p.Want.Entries = append(p.Want.Entries, t.Prefix)
-		}
-	case m.Departed:
-	case m.Check != t.Check: // the peer signed two contents with one version: both sides get both and choose alike
-		p.Send = append(p.Send, m.Peer)
-		if accept(t) {
-			p.Want.Entries = append(p.Want.Entries, t.Prefix)
-		}
-	case age(&m.Row, step) > age(t, step):
+	}
+	if want && accept(t) {
+		p.Want.Entries = append(p.Want.Entries, t.Prefix)
+	}
+	if m.Start != t.Start || m.Departed || t.Departed {
+		return
+	}
+	// An entry takes the latest beat along. But the side with the older content may have the younger sign of life.
+	switch fresher := cmp.Compare(age(&m.Row, step), age(t, step)); {
+	case fresher > 0 && !send:
 		p.SendBeats = append(p.SendBeats, m.Peer)
-	case age(&m.Row, step) < age(t, step):
-		if accept(t) {
-			p.Want.Beats = append(p.Want.Beats, t.Prefix)
-		}
+	case fresher < 0 && !want && accept(t):
+		p.Want.Beats = append(p.Want.Beats, t.Prefix)
 	}
 }
