@@ -34,10 +34,6 @@ func (e Estimate) Add(sample time.Duration) Estimate {
 // Known returns the smoothed round-trip time, and false when there is no sample.
 func (e Estimate) Known() (time.Duration, bool) { return e.Smoothed, e.Samples > 0 }
 
-// Below reports whether the round-trip time is below the limit or unknown: what was never measured gets the benefit of
-// the doubt.
-func (e Estimate) Below(limit time.Duration) bool { return e.Samples == 0 || e.Smoothed < limit }
-
 // Table holds the estimates of peers.
 type Table map[id.PeerID]Estimate
 
