@@ -64,16 +64,25 @@ func (d *Discovery) beat() {
 
 // updateAddrs puts the host's addresses into the own entry.
 func (d *Discovery) updateAddrs() {
-	addr := d.host.Addr()
-	slices.Sort(addr.Addrs)
-	if len(addr.Addrs) > wire.MaxAddrs {
-		addr.Addrs = addr.Addrs[:wire.MaxAddrs]
-	}
-	if slices.Equal(slices.Compact(addr.Addrs), d.Me().entry().Addrs) {
+	addrs := d.ownAddr().Addrs
+	if slices.Equal(addrs, d.Me().entry().Addrs) {
 		return
 	}
-	if err := d.changeOwn("update addresses", setAddrs(addr.Addrs)); err != nil {
+	if err := d.changeOwn("update addresses", setAddrs(addrs)); err != nil {
 		d.log.Warn("own addresses not announced", "err", err)
 	}
 	d.shelf.moved()
+}
+
+// ownAddr returns the addresses that go into the own entry: sorted, and no more than fit. A machine with many interfaces
+// has more than anybody needs.
+func (d *Discovery) ownAddr() PeerAddr {
+	addr := d.host.Addr()
+	addr.Addrs = slices.DeleteFunc(addr.Addrs, func(a string) bool { return len(a) > wire.MaxAddrBytes })
+	if len(addr.Addrs) > wire.MaxAddrs { // in the host's order, so that each interface keeps its transports together
+		addr.Addrs = addr.Addrs[:wire.MaxAddrs]
+	}
+	slices.Sort(addr.Addrs)
+	addr.Addrs = slices.Compact(addr.Addrs)
+	return addr
 }

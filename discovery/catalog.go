@@ -12,9 +12,10 @@ import (
 
 // Catalog is an immutable snapshot of what a node knows of its peers. It is cheap to copy and safe for concurrent use.
 //
-// It shows the peers that gave a sign of life within PurgeAfter, and of those not the ones whose round-trip time is known
-// to exceed MaxRTT. That one rule holds for every method; only Local is exempt. Entries that were inserted by hand,
-// unsigned, come after the signed ones. The zero value is empty.
+// It shows the peers that gave a sign of life within PurgeAfter, and of those not the ones that are lost, see [Catalog.Lost],
+// nor the ones whose round-trip time is known to exceed MaxRTT. That one rule holds for every method; Local, Lost,
+// InGroup and WithStream say how they differ. Entries that were inserted by hand, unsigned, come after the signed ones. The
+// zero value is empty.
 type Catalog struct{ s *snapshot }
 
 // snapshot is the content of a Catalog. Peers are ordered by id, signed ones first.
@@ -23,6 +24,8 @@ type snapshot struct {
 	network  id.ID
 	signed   []*catalog.Record
 	unsigned []*catalog.Record
+	lost     []*catalog.Record
+	since    map[id.PeerID]int64 // when a lost peer was lost
 	rtt      map[id.PeerID]time.Duration
 	index    func() index
 }
@@ -34,7 +37,7 @@ var noPeers = &snapshot{index: func() index { return index{} }}
 
 func (s *snapshot) makeIndex() index {
 	x := index{make(map[id.ID][]*catalog.Record), make(map[id.ID][]*catalog.Record)}
-	for _, list := range [][]*catalog.Record{s.signed, s.unsigned} {
+	for _, list := range [][]*catalog.Record{s.signed, s.unsigned, s.lost} {
 		for _, r := range list {
 			for _, g := range r.Entry.Groups {
 				x.groups[g] = append(x.groups[g], r)
@@ -47,9 +50,14 @@ func (s *snapshot) makeIndex() index {
 	return x
 }
 
-func newSnapshot(local *catalog.Record, signed, unsigned []*catalog.Record, rtt map[id.PeerID]time.Duration, maxRTT time.Duration) *snapshot {
-	s := &snapshot{network: local.Entry.Network, signed: signed, unsigned: unsigned, rtt: rtt}
+func newSnapshot(c *catalog.Core, rtt map[id.PeerID]time.Duration, maxRTT time.Duration) *snapshot {
+	local := c.Local()
+	s := &snapshot{network: local.Entry.Network, signed: c.Signed(), unsigned: c.Unsigned(), rtt: rtt}
+	if c.Losses() > 0 {
+		s.separate(c)
+	}
 	if maxRTT > 0 {
+		signed, unsigned := s.signed, s.unsigned
 		hidden := func(r *catalog.Record) bool { return rtt[r.Entry.Peer] > maxRTT }
 		if slices.ContainsFunc(signed, hidden) {
 			s.signed = slices.DeleteFunc(slices.Clone(signed), hidden)
@@ -61,9 +69,25 @@ func newSnapshot(local *catalog.Record, signed, unsigned []*catalog.Record, rtt 
 	return s
 }
 
+// separate takes the lost peers out of the signed ones.
+func (s *snapshot) separate(c *catalog.Core) {
+	s.since = make(map[id.PeerID]int64, c.Losses())
+	reached := make([]*catalog.Record, 0, len(s.signed))
+	for _, r := range s.signed {
+		if at := c.LostSince(r.Entry.Peer); at != 0 {
+			s.lost = append(s.lost, r)
+			s.since[r.Entry.Peer] = at
+		} else {
+			reached = append(reached, r)
+		}
+	}
+	s.signed = reached
+}
+
 func (s *snapshot) info(r *catalog.Record) PeerInfo {
-	rtt, ok := s.rtt[r.Entry.Peer]
-	return PeerInfo{PeerEntry: PeerEntry{r.Entry}, rtt: rtt, measured: ok, signed: r.Signed, alive: r.Alive()}
+	p := r.Entry.Peer
+	rtt, ok := s.rtt[p]
+	return PeerInfo{PeerEntry: PeerEntry{r.Entry}, rtt: rtt, measured: ok, signed: r.Signed, alive: r.Alive(), lost: s.since[p]}
 }
 
 func (c Catalog) snap() *snapshot {
@@ -92,12 +116,20 @@ func (c Catalog) All() iter.Seq[PeerInfo] {
 	}
 }
 
-// InGroup returns the other peers that say to be members of the group.
+// Lost returns the peers that this node cannot reach at the moment: a connection to them broke, and could not be made
+// again. That is known within seconds, long before PurgeAfter. Whether such a peer has crashed or only the way to it is
+// broken, this node cannot tell; so the peer is remembered until it is silent for PurgeAfter, and this node goes on
+// trying to reach it. It comes back, with an event [Discovered], when it is reached or when somebody else passes on a sign
+// of life from after the loss.
+func (c Catalog) Lost() iter.Seq[PeerInfo] { return c.seq(c.snap().lost) }
+
+// InGroup returns the other peers that say to be members of the group. It includes lost peers, at the end: a group waits
+// for its members.
 func (c Catalog) InGroup(group id.ID) iter.Seq[PeerInfo] {
 	return c.seq(c.snap().index().groups[group])
 }
 
-// WithStream returns the other peers that say to produce the stream.
+// WithStream returns the other peers that say to produce the stream. It includes lost peers, at the end.
 func (c Catalog) WithStream(stream id.ID) iter.Seq[PeerInfo] {
 	return c.seq(c.snap().index().streams[stream])
 }

@@ -33,14 +33,15 @@ type Config struct {
 	SwapInterval time.Duration
 	// SyncInterval is the time between comparisons of digests with a random neighbour. Zero means 60 s.
 	SyncInterval time.Duration
-	// MaxPeers bounds the catalog; further peers are refused. Zero means 20,000.
+	// MaxPeers bounds the catalog; further peers are refused. Zero means 20,000. At most 200,000.
 	MaxPeers int
 	// EventBacklog is how many events wait for a slow subscriber before the oldest are dropped. Zero means 100.
 	EventBacklog int
-	// DepartureWindow is how long Close waits for the departure to reach the neighbours. Zero means 500 ms.
+	// DepartureWindow is how long Close waits at most for the departure to reach the neighbours. Zero means 500 ms.
 	DepartureWindow time.Duration
-	// RegistryDir is where the same-host registry keeps its files. Empty means the directory mosaik in the user's runtime
-	// directory ($XDG_RUNTIME_DIR), or mosaik-<uid> in the system's directory of temporary files.
+	// RegistryDir is where the same-host registry keeps its files, an absolute path. Empty means what the environment
+	// variable MOSAIK_REGISTRY says, or else two places at once: the directory mosaik in the user's runtime directory
+	// ($XDG_RUNTIME_DIR), if there is one, and mosaik-<uid> in the system's directory of temporary files.
 	RegistryDir string
 }
 
@@ -74,7 +75,7 @@ func (c Config) withDefaults() (Config, error) {
 	}{
 		{"RTTProbes", &c.RTTProbes, 4, -1 << 31, 1000},
 		{"Neighbours", &c.Neighbours, 6, 2, 64},
-		{"MaxPeers", &c.MaxPeers, 20_000, 1, 1 << 20},
+		{"MaxPeers", &c.MaxPeers, 20_000, 1, 200_000},
 		{"EventBacklog", &c.EventBacklog, 100, 1, 1 << 20},
 	} {
 		if *n.value == 0 {

@@ -48,8 +48,8 @@ type Discovery struct {
 	hood    *hood
 	conduct *conduct
 	syncs   *syncs
-	net     chan transport.Event // what the host reports
-	shelf   *shelf               // of the registry; nil: not used
+	conns   *conns
+	shelf   *shelf // of the registry; nil: not used
 
 	loopCtx   context.Context // of the loops and what they start; ends first
 	stopLoops context.CancelFunc
@@ -81,7 +81,7 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 		self:    env.Host.ID(),
 		log:     env.Logger,
 		bell:    newBell(),
-		net:     make(chan transport.Event, 256),
+		conns:   newConns(),
 		streams: make(map[transport.Stream]struct{}),
 	}
 	first, err := d.firstEntry()
@@ -110,6 +110,7 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 	d.loops.Go(d.runHood)
 	d.loops.Go(d.runAnnounce)
 	d.loops.Go(d.runProbes)
+	d.loops.Go(d.runConns)
 	if d.shelf != nil {
 		d.loops.Go(d.runShelf)
 	}
@@ -118,7 +119,7 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 
 // firstEntry returns the own entry as it is at the start.
 func (d *Discovery) firstEntry() (SignedPeerEntry, error) {
-	e := newEntry(d.env.Network, d.host.Addr(), int64(d.host.Incarnation()))
+	e := newEntry(d.env.Network, d.ownAddr(), int64(d.host.Incarnation()))
 	e, err := e.WithTags(d.env.Tags...)
 	if err != nil {
 		return SignedPeerEntry{}, err
@@ -195,6 +196,7 @@ func (d *Discovery) end() {
 	d.tasks.Wait()
 	d.store.flush()
 	d.bell.close()
+	d.count.withdraw()
 }
 
 // now is the node's clock in the unit of versions.

@@ -24,11 +24,11 @@ type Event struct {
 type EventKind uint8
 
 const (
-	// Discovered: a peer is in the catalog that was not there.
+	// Discovered: a peer is in the catalog that was not there, or one that was lost is reached again.
 	Discovered EventKind = iota + 1
 	// Updated: the entry of a peer changed.
 	Updated
-	// Departed: a peer is no longer in the catalog.
+	// Departed: a peer is no longer in the catalog. Reason says why.
 	Departed
 	// Lagged: the subscriber was too slow, and Missed events before this one were dropped.
 	Lagged
@@ -57,6 +57,8 @@ const (
 	Left DepartReason = iota + 1
 	// Silent: there was no sign of life for PurgeAfter.
 	Silent
+	// Lost: a connection to the peer broke and could not be made again, see [Catalog.Lost]. It may come back.
+	Lost
 	// Removed: an unsigned entry was removed by hand.
 	Removed
 )
@@ -68,6 +70,8 @@ func (r DepartReason) String() string {
 		return "left"
 	case Silent:
 		return "silent"
+	case Lost:
+		return "lost"
 	case Removed:
 		return "removed"
 	default:

@@ -28,9 +28,11 @@ type exchange struct {
 	r      *link.Reader
 	w      *link.Writer
 	budget int // bytes that may still be read
+	room   int // bytes that may still be sent
 	relay  relay
 
-	sent, received int // updates
+	sent, received int  // updates
+	more           bool // one side had more than fits into one exchange
 }
 
 // firstFrame is how long a peer may take to say what it wants.
@@ -47,6 +49,7 @@ func (d *Discovery) newExchange(s transport.Stream) *exchange {
 		r:      link.NewReader(s, wire.MaxSyncFrame),
 		w:      link.NewWriter(s, link.WriterConfig{MaxFrame: wire.MaxSyncFrame}),
 		budget: syncBytes,
+		room:   syncSend,
 		relay:  relay{left: relayMax},
 	}
 }
@@ -99,7 +102,11 @@ func (x *exchange) ask(ctx context.Context) error {
 	if err := x.write(ctx, wire.Done{}); err != nil {
 		return err
 	}
+	before := x.budget
 	_, err = x.takeAll(false)
+	if wanted := len(plan.Want.Entries) + len(plan.Want.Beats); x.received < wanted && before-x.budget > syncSend/2 {
+		x.more = true
+	}
 	return err
 }
 
@@ -246,11 +253,15 @@ func (x *exchange) take(updates wire.Updates) error {
 	return nil
 }
 
-// send sends what is known of the peers.
+// send sends what is known of the peers, as far as it fits. The rest is for the next exchange.
 func (x *exchange) send(ctx context.Context, entries, beats []PeerID) error {
 	var frame wire.Updates
 	size := 0
 	add := func(u wire.Update) error {
+		if x.room -= u.Size(); x.room < 0 {
+			x.more = true
+			return nil
+		}
 		frame = append(frame, u)
 		x.sent++
 		if size += u.Size(); size < batchBytes && len(frame) < wire.MaxUpdates {

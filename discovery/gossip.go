@@ -21,10 +21,11 @@ const protocolGossip = "discovery/gossip/1"
 
 const greetTimeout = 5 * time.Second
 
-// Updates of one neighbour that are verified per second, and at once. More make it wait, and only it.
+// How much work one neighbour may make in a second, and at once: updates to verify, entries to look up. More make it wait,
+// and only it.
 const (
-	verifyRate  = 1000
-	verifyBurst = 4000
+	workRate  = 1000
+	workBurst = 4000
 )
 
 // dialLink opens a link to a peer.
@@ -122,14 +123,14 @@ func (d *Discovery) takeSelf(u wire.Update, from PeerID) error {
 	if err != nil {
 		return err
 	}
-	return d.introduced(out)
+	return d.introduced(from, out)
 }
 
 // introduced says whether a peer whose own entry had this outcome can be talked to.
-func (d *Discovery) introduced(out catalog.Outcome) error {
+func (d *Discovery) introduced(p PeerID, out catalog.Outcome) error {
 	switch out.Verdict {
 	case catalog.Future, catalog.Outdated:
-		d.store.drifted(time.Duration(out.Age)*time.Millisecond, out.Verdict == catalog.Future)
+		d.drifted(p, time.Duration(out.Age)*time.Millisecond, out.Verdict == catalog.Future)
 		return &link.CloseError{Code: link.CodeClockDrift}
 	case catalog.Gone:
 		return &link.CloseError{Code: link.CodeSupplanted}
@@ -167,7 +168,7 @@ func (d *Discovery) fail(s transport.Stream, err error) {
 	blame, isViolation := errors.AsType[*errViolation](err)
 	closed, isClosed := errors.AsType[*link.CloseError](err)
 	if isClosed && closed.Remote && closed.Code != link.CodeSuccess && closed.Code != link.CodeShutdown {
-		d.store.refusedBy(closed.Code)
+		d.refusedBy(s.Peer(), closed.Code)
 	}
 	switch {
 	case errors.Is(err, wire.ErrBadSignature):
@@ -218,7 +219,7 @@ func (d *Discovery) runLink(n *neighbour, r *link.Reader) {
 }
 
 func (d *Discovery) readLink(n *neighbour, r *link.Reader) error {
-	allowed := rate.NewLimiter(verifyRate, verifyBurst)
+	allowed := rate.NewLimiter(workRate, workBurst)
 	for {
 		f, err := d.readFrame(r)
 		if err != nil {
@@ -228,6 +229,7 @@ func (d *Discovery) readLink(n *neighbour, r *link.Reader) error {
 		case wire.Updates:
 			err = d.takeFrom(n, f, allowed)
 		case wire.Wants:
+			allowed.WaitN(d.loopCtx, len(f)) // fails only when closing, and then it does not matter
 			d.answerWants(n, f)
 		case wire.Alive:
 		default:
@@ -248,15 +250,15 @@ func (d *Discovery) takeFrom(n *neighbour, updates wire.Updates, allowed *rate.L
 			return err
 		}
 		if u.Peer() == n.peer {
-			if err := d.introduced(out); err != nil {
+			if err := d.introduced(n.peer, out); err != nil {
 				return err
 			}
 		}
 		if out.Verdict == catalog.Missing {
 			wants = append(wants, u.Peer())
 		}
-		if out.Verdict.Changed() {
-			allowed.Wait(d.loopCtx) // fails only when closing, and then it does not matter
+		if out.Verdict.Changed() || out.Verdict == catalog.Held || out.Verdict == catalog.Conflict {
+			allowed.Wait(d.loopCtx)
 		}
 	}
 	switch {
@@ -329,7 +331,7 @@ func (h *hood) upLocked(n *neighbour) {
 	}
 	h.links[n.peer] = n
 	h.core.Up(n.peer, n.dialled, time.Now())
-	h.d.count.neighbours.Set(float64(len(h.links)))
+	h.d.count.neighbours.set(len(h.links))
 	h.wake()
 }
 
@@ -342,13 +344,14 @@ func (h *hood) down(n *neighbour, failed bool) bool {
 	}
 	delete(h.links, n.peer)
 	h.core.Down(n.peer, failed && !n.retired, time.Now())
-	h.d.count.neighbours.Set(float64(len(h.links)))
+	h.d.count.neighbours.set(len(h.links))
 	h.wake()
 	return true
 }
 
 // dialFailed takes note that no link came of a dial.
 func (h *hood) dialFailed(p PeerID, err error) {
+	h.d.unreached(p, err)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.d.loopCtx.Err() == nil {

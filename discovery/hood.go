@@ -100,6 +100,16 @@ func (h *hood) addContact(a PeerAddr, from overlay.Origin) {
 	h.wake()
 }
 
+// claim remembers a peer that the caller reaches out to itself; it ends that with reached.
+func (h *hood) claim(a PeerAddr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !a.ID.IsZero() {
+		h.contacts.Add(a, overlay.Dialled)
+		h.contacts.Claim(a.ID)
+	}
+}
+
 // reached takes note of how an attempt to reach a contact ended.
 func (h *hood) reached(p PeerID, err error) {
 	h.mu.Lock()
@@ -295,6 +305,9 @@ func (h *hood) retire(n *neighbour) {
 		return
 	}
 	n.retired = true
+	if h.links[n.peer] == n {
+		h.core.Leave(n.peer)
+	}
 	h.d.background(n.stream, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), retireGrace)
 		defer cancel()

@@ -56,7 +56,7 @@ func (d *Discovery) judge(u *wire.Update) catalog.Outcome {
 
 func (d *Discovery) refuse(u wire.Update, out catalog.Outcome, from PeerID) {
 	if out.Verdict == catalog.Conflict {
-		d.duplicate(u)
+		d.duplicateReported(u.Start())
 	}
 	d.store.refuse(out.Verdict.String())
 	d.log.Debug("update refused", "peer", u.Peer().Short(), "from", from.Short(), "reason", out.Verdict.String(),
@@ -189,6 +189,9 @@ func (d *Discovery) InsertAddr(a PeerAddr) bool { return d.Insert(NewEntry(d.env
 
 // Remove removes an unsigned entry. It reports whether there was one.
 func (d *Discovery) Remove(p PeerID) bool {
+	if d.closed() {
+		return false
+	}
 	removed := false
 	d.store.change(func(c *catalog.Core, now int64) noise {
 		r := c.Remove(p)
@@ -203,6 +206,9 @@ func (d *Discovery) Remove(p PeerID) bool {
 
 // ClearUnsigned removes all unsigned entries. It reports whether there were any.
 func (d *Discovery) ClearUnsigned() bool {
+	if d.closed() {
+		return false
+	}
 	removed := false
 	d.store.change(func(c *catalog.Core, now int64) noise {
 		for _, r := range c.Unsigned() {

@@ -2,16 +2,18 @@ package discovery
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mosaik-go/mosaik/id"
 )
 
-// metrics are the counters of one node. Nodes of one network that share a registerer share them.
+// metrics are the counters of one node. Nodes of one network that share a registerer share them, and they add up.
 type metrics struct {
-	catalogSize prometheus.Gauge
-	neighbours  prometheus.Gauge
+	catalogSize *share
+	neighbours  *share
+	lost        *share
 	discovered  prometheus.Counter
 	updated     prometheus.Counter
 	departed    prometheus.Counter
@@ -31,19 +33,20 @@ func newMetrics(reg prometheus.Registerer, network id.ID) (*metrics, error) {
 		errs = append(errs, err)
 		return c
 	}
-	gauge := func(name, help string) prometheus.Gauge {
+	gauge := func(name, help string) *share {
 		g, err := register[prometheus.Gauge](reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "mosaik", Subsystem: "discovery", Name: name, Help: help, ConstLabels: labels,
 		}))
 		errs = append(errs, err)
-		return g
+		return &share{gauge: g}
 	}
 	m := &metrics{
 		catalogSize: gauge("catalog_size", "Peers in the catalog, this node not counted."),
 		neighbours:  gauge("gossip_neighbors", "Peers to which this node gossips."),
-		discovered:  counter("peers_discovered", "Peers that came into the catalog."),
+		lost:        gauge("peers_lost", "Known peers that this node cannot reach."),
+		discovered:  counter("peers_discovered", "Peers that came into the catalog, those that were found again included."),
 		updated:     counter("peers_updated", "Entries that changed."),
-		departed:    counter("peers_departed", "Peers that left or fell silent."),
+		departed:    counter("peers_departed", "Peers that left, fell silent or were lost."),
 		syncs:       counter("catalog_syncs", "Comparisons of catalogs that this node began and that succeeded."),
 		syncsFailed: counter("catalog_syncs_failed", "Comparisons of catalogs that this node began and that failed."),
 		dropped:     counter("gossip_dropped", "Frames dropped because a neighbour was slow; digests are compared instead."),
@@ -68,4 +71,25 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error)
 		}
 	}
 	return c, err
+}
+
+// share is a node's share in a gauge.
+type share struct {
+	gauge prometheus.Gauge
+	mu    sync.Mutex
+	value int
+}
+
+func (s *share) set(value int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gauge.Add(float64(value - s.value))
+	s.value = value
+}
+
+// withdraw takes the shares of a node that ends out of the gauges.
+func (m *metrics) withdraw() {
+	for _, s := range []*share{m.catalogSize, m.neighbours, m.lost} {
+		s.set(0)
+	}
 }

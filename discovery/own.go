@@ -134,9 +134,10 @@ func (d *Discovery) changeOwn(what string, change edit) error {
 	return nil
 }
 
-// pace waits while versions run too far ahead of the clock.
+// pace waits while versions run too far ahead of the clock, but never long: if they do because the clock was set back,
+// waiting does not help.
 func (d *Discovery) pace(version time.Time) {
-	if ahead := time.Until(version) - maxLead; ahead > 0 {
+	if ahead := min(time.Until(version)-maxLead, maxLead); ahead > 0 {
 		select {
 		case <-time.After(ahead):
 		case <-d.loopCtx.Done():

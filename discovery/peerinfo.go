@@ -14,6 +14,7 @@ type PeerInfo struct {
 	measured bool
 	signed   *wire.Signed
 	alive    int64
+	lost     int64
 }
 
 // RTT returns the smoothed round-trip time between this node and the peer, and false when it was never measured. It is
@@ -34,3 +35,12 @@ func (p PeerInfo) SignedEntry() (SignedPeerEntry, bool) {
 // SeenAt returns the time of the latest sign of life that this node knows of, by the peer's clock. It is updated with
 // about a second's delay.
 func (p PeerInfo) SeenAt() time.Time { return time.UnixMilli(p.alive) }
+
+// LostSince returns since when this node has been unable to reach the peer, and false when it is not lost, see
+// [Catalog.Lost].
+func (p PeerInfo) LostSince() (time.Time, bool) {
+	if p.lost == 0 {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(p.lost), true
+}

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/discovery/internal/catalog"
-	"github.com/mosaik-go/mosaik/discovery/internal/wire"
-	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
 // Times and limits of round-trip measurement.
@@ -19,18 +17,8 @@ const (
 	probeConns   = 32 // with so many connections there are no probes of further peers
 )
 
-// runProbes measures round-trip times, and listens to what the host reports.
+// runProbes measures round-trip times.
 func (d *Discovery) runProbes() {
-	cancel := d.host.Watch(func(e transport.Event) {
-		if e.Kind != transport.Connected && e.Kind != transport.DuplicateIdentity {
-			return
-		}
-		select {
-		case d.net <- e:
-		default: // a sample is lost, or a repetition of bad news
-		}
-	})
-	defer cancel()
 	sampleTick := time.NewTicker(sampleEvery)
 	defer sampleTick.Stop()
 	probe := time.NewTimer(d.nextProbe())
@@ -39,12 +27,6 @@ func (d *Discovery) runProbes() {
 		select {
 		case <-d.loopCtx.Done():
 			return
-		case e := <-d.net:
-			if e.Kind == transport.DuplicateIdentity {
-				d.duplicateReported(0)
-			} else {
-				d.sample(e.Peer)
-			}
 		case <-sampleTick.C:
 			for _, p := range d.host.Peers() {
 				d.sample(p)
@@ -70,6 +52,9 @@ func (d *Discovery) sample(p PeerID) {
 // ObserveRTT takes in a round-trip time that was measured elsewhere, for example on an exchange of the application's. Peers
 // that are not in the catalog are ignored.
 func (d *Discovery) ObserveRTT(p PeerID, rtt time.Duration) {
+	if d.closed() {
+		return
+	}
 	d.store.change(func(c *catalog.Core, now int64) noise {
 		if rtt < 0 || c.Get(p) == nil {
 			return silent
@@ -101,20 +86,9 @@ func (d *Discovery) probe() {
 			defer cancel()
 			if err := d.host.Connect(ctx, PeerAddr{ID: p}); err != nil && d.loopCtx.Err() == nil {
 				d.log.Debug("probe failed", "peer", p.Short(), "err", err)
+				d.unreached(p, err)
 			}
 		})
 	}
 	wg.Wait()
-}
-
-// duplicate takes note of an update that says that another node uses this one's identity.
-func (d *Discovery) duplicate(u wire.Update) { d.duplicateReported(u.Start()) }
-
-// duplicateReported takes note of another node with this one's identity, opened at start if that is known.
-func (d *Discovery) duplicateReported(start int64) {
-	if !d.store.noteDuplicate(start) {
-		return
-	}
-	d.log.Error("another node uses this node's identity", "peer", d.self.Short(), "reason",
-		"the same private key or seed was opened twice; the node opened last keeps the connections")
 }

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"errors"
 	"time"
 
 	"github.com/mosaik-go/mosaik/discovery/internal/overlay"
@@ -16,27 +17,41 @@ const (
 // shelf is a node's use of the same-host registry. A nil shelf does nothing.
 type shelf struct {
 	d       *Discovery
-	dir     string
-	reg     *registry.Registry // nil: cannot be used
-	err     error              // why
-	readdr  chan struct{}      // capacity one: the addresses changed
-	missing chan PeerID        // peers that were listed and did not answer
-	stopped chan struct{}      // closed when runShelf has ended
+	dirs    []string
+	regs    []*registry.Registry // those that can be used
+	err     error                // why none can be used
+	readdr  chan struct{}        // capacity one: the addresses changed
+	missing chan PeerID          // peers that were listed and did not answer
+	stopped chan struct{}        // closed when runShelf has ended
 }
 
 func (d *Discovery) openShelf() *shelf {
 	s := &shelf{
 		d:       d,
-		dir:     d.cfg.RegistryDir,
 		readdr:  make(chan struct{}, 1),
 		missing: make(chan PeerID, 64),
 		stopped: make(chan struct{}),
 	}
-	if s.dir == "" {
-		s.dir = registry.Dir()
+	wanted := registry.Dirs()
+	if d.cfg.RegistryDir != "" {
+		wanted = []string{d.cfg.RegistryDir}
 	}
-	if s.reg, s.err = registry.Open(s.dir, d.env.Network, d.self); s.err != nil {
+	var errs []error
+	for _, dir := range wanted {
+		reg, err := registry.Open(dir, d.env.Network, d.self)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s.dirs = append(s.dirs, dir)
+		s.regs = append(s.regs, reg)
+	}
+	if len(s.regs) == 0 {
+		s.dirs = wanted
+		s.err = errors.Join(errs...)
 		d.log.Warn("same-host registry not used", "err", s.err)
+	} else if len(errs) > 0 {
+		d.log.Info("same-host registry used in part", "dirs", s.dirs, "err", errors.Join(errs...))
 	}
 	return s
 }
@@ -45,10 +60,12 @@ func (d *Discovery) openShelf() *shelf {
 func (d *Discovery) runShelf() {
 	s := d.shelf
 	defer close(s.stopped)
-	if s.reg == nil {
+	if len(s.regs) == 0 {
 		return
 	}
-	s.publish()
+	for _, reg := range s.regs {
+		s.publish(reg)
+	}
 	s.look()
 	timer := time.NewTimer(lookAlone)
 	defer timer.Stop()
@@ -57,12 +74,18 @@ func (d *Discovery) runShelf() {
 		case <-d.loopCtx.Done():
 			return
 		case <-s.readdr:
-			s.publish()
+			for _, reg := range s.regs {
+				s.publish(reg)
+			}
 		case p := <-s.missing:
-			s.reg.Unreachable(p)
+			for _, reg := range s.regs {
+				reg.Unreachable(p)
+			}
 		case <-timer.C:
-			if !s.reg.Touch() {
-				s.publish() // somebody cleaned up too much
+			for _, reg := range s.regs {
+				if !reg.Touch() {
+					s.publish(reg) // somebody cleaned up too much
+				}
 			}
 			s.look()
 			pause := lookInCompany
@@ -74,21 +97,23 @@ func (d *Discovery) runShelf() {
 	}
 }
 
-func (s *shelf) publish() {
-	if err := s.reg.Publish(s.d.host.Addr()); err != nil {
-		s.d.log.Warn("not published in the same-host registry", "err", err)
+func (s *shelf) publish(reg *registry.Registry) {
+	if err := reg.Publish(s.d.ownAddr()); err != nil {
+		s.d.log.Warn("not published in the same-host registry", "dir", reg.Path(), "err", err)
 	}
 }
 
 func (s *shelf) look() {
-	found, err := s.reg.List()
-	if err != nil {
-		s.d.log.Warn("same-host registry not read", "err", err)
-		return
-	}
-	for _, f := range found {
-		if !s.d.store.known(f.Addr.ID) {
-			s.d.hood.addContact(f.Addr, overlay.Found)
+	for _, reg := range s.regs {
+		found, err := reg.List()
+		if err != nil {
+			s.d.log.Warn("same-host registry not read", "err", err)
+			continue
+		}
+		for _, f := range found {
+			if !s.d.store.known(f.Addr.ID) {
+				s.d.hood.addContact(f.Addr, overlay.Found)
+			}
 		}
 	}
 }
@@ -117,12 +142,14 @@ func (s *shelf) reached(p PeerID, err error) {
 
 // close removes this node from the registry. The loop must have ended.
 func (s *shelf) close() {
-	if s == nil || s.reg == nil {
+	if s == nil {
 		return
 	}
 	<-s.stopped
-	if err := s.reg.Withdraw(); err != nil {
-		s.d.log.Warn("not removed from the same-host registry", "err", err)
+	for _, reg := range s.regs {
+		if err := reg.Withdraw(); err != nil {
+			s.d.log.Warn("not removed from the same-host registry", "err", err)
+		}
 	}
 }
 
@@ -130,7 +157,7 @@ func (s *shelf) status() RegistryStatus {
 	if s == nil {
 		return RegistryStatus{}
 	}
-	return RegistryStatus{Dir: s.dir, Err: s.err}
+	return RegistryStatus{Dirs: s.dirs, Err: s.err}
 }
 
 // alone reports whether there is no neighbour.

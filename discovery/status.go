@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/mosaik-go/mosaik/internal/link"
 )
 
 // Status explains the state of discovery on a node.
@@ -15,6 +13,7 @@ type Status struct {
 	Self       PeerAddr
 	Version    Version
 	Peers      int               // in the catalog, without this node
+	Lost       int               // known peers that this node cannot reach, see [Catalog.Lost]
 	Tombstones int               // departed peers that are remembered
 	Neighbours []NeighbourStatus // by peer id
 	AloneSince time.Time         // zero while there is a neighbour
@@ -60,6 +59,7 @@ type SyncStatus struct {
 
 // DriftStatus is a peer's clock that differs from this node's by more than is allowed. One of the two is wrong.
 type DriftStatus struct {
+	Peer  PeerID
 	Off   time.Duration
 	Ahead bool // the peer's clock is ahead of this node's
 	At    time.Time
@@ -74,8 +74,8 @@ type DuplicateStatus struct {
 
 // RegistryStatus is the same-host registry as this node uses it.
 type RegistryStatus struct {
-	Dir string // empty: not used
-	Err error  // why it cannot be used
+	Dirs []string // empty: this node was told not to use it
+	Err  error    // why none of them can be used
 }
 
 // Status returns the present state.
@@ -90,6 +90,7 @@ func (d *Discovery) Status() Status {
 	s := d.store
 	s.mu.Lock()
 	out.Tombstones = s.core.Departures()
+	out.Lost = s.core.Losses()
 	out.Announce = d.cfg.announceEvery(s.core.Len())
 	out.Refused = maps.Clone(s.refused)
 	out.RefusedBy = maps.Clone(s.refusedByPeers)
@@ -125,6 +126,9 @@ func (s Status) String() string {
 	if !s.AloneSince.IsZero() {
 		fmt.Fprintf(&b, "no neighbour since %s\n", s.AloneSince.Format(time.TimeOnly))
 	}
+	if s.Lost > 0 {
+		fmt.Fprintf(&b, "%d known peers cannot be reached\n", s.Lost)
+	}
 	for _, c := range s.Contacts {
 		if !c.Known && c.Err != nil {
 			fmt.Fprintf(&b, "%s contact %s not reached after %d attempts: %v\n", c.Origin, c.Addr.ID.Short(), c.Fails, c.Err)
@@ -135,7 +139,7 @@ func (s Status) String() string {
 		if s.Drift.Ahead {
 			side = "ahead of"
 		}
-		fmt.Fprintf(&b, "a peer's clock is %v %s this node's\n", s.Drift.Off.Round(time.Second), side)
+		fmt.Fprintf(&b, "the clock of peer %s is %v %s this node's\n", s.Drift.Peer.Short(), s.Drift.Off.Round(time.Second), side)
 	}
 	if s.Duplicate != nil {
 		fmt.Fprintf(&b, "another node uses this node's identity, last noticed %s\n", s.Duplicate.At.Format(time.TimeOnly))
@@ -155,45 +159,4 @@ func (s Status) String() string {
 		}
 	}
 	return b.String()
-}
-
-// refusedBy takes note that a peer turned this node down.
-func (s *store) refusedBy(code link.Code) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refusedByPeers[code.String()]++
-}
-
-// drifted takes note of a peer whose clock differs too much.
-func (s *store) drifted(off time.Duration, ahead bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.drift = &DriftStatus{Off: off, Ahead: ahead, At: time.Now()}
-}
-
-// noteDuplicate takes note of another node with this identity. It reports whether that is news, and has an event tell it.
-func (s *store) noteDuplicate(start int64) bool {
-	const repeat = time.Minute
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := &DuplicateStatus{At: time.Now(), Times: 1}
-	if start != 0 {
-		next.Start = time.UnixMilli(start)
-	}
-	last := s.duplicate
-	if last != nil {
-		next.Times = last.Times + 1
-		if start == 0 {
-			next.Start = last.Start
-		}
-	}
-	s.duplicate = next
-	if last != nil && (start == 0 || next.Start.Equal(last.Start)) && next.At.Sub(s.duplicateTold) < repeat {
-		return false
-	}
-	s.duplicateTold = next.At
-	local := s.core.Local().Entry
-	s.events = append(s.events, Event{Kind: DuplicateIdentity, Peer: local.Peer, Entry: PeerEntry{local}})
-	s.note(urgent)
-	return true
 }

@@ -50,7 +50,7 @@ type store struct {
 	refusedByPeers map[string]uint64
 	drift          *DriftStatus
 	duplicate      *DuplicateStatus
-	duplicateTold  time.Time
+	told           map[string]time.Time // when the log was last warned, by kind
 }
 
 func newStore(d *Discovery, first SignedPeerEntry) *store {
@@ -71,6 +71,7 @@ func newStore(d *Discovery, first SignedPeerEntry) *store {
 		rtt:            make(rtt.Table),
 		refused:        make(map[string]uint64),
 		refusedByPeers: make(map[string]uint64),
+		told:           make(map[string]time.Time),
 	}
 	s.core.SetLocal(&catalog.Record{Entry: first.s.Entry, Signed: first.s})
 	s.flushLocked()
@@ -143,9 +144,10 @@ func (s *store) flushLocked() {
 	for p, e := range s.rtt {
 		estimates[p] = e.Smoothed
 	}
-	snap := newSnapshot(s.core.Local(), s.core.Signed(), s.core.Unsigned(), estimates, s.maxRTT)
+	snap := newSnapshot(s.core, estimates, s.maxRTT)
 	s.current.Store(snap)
-	s.count.catalogSize.Set(float64(len(snap.signed) + len(snap.unsigned)))
+	s.count.catalogSize.set(len(snap.signed) + len(snap.unsigned))
+	s.count.lost.set(len(snap.lost))
 	s.bell.ring(s.events, s.loud)
 	clear(s.events)
 	s.events = s.events[:0]
@@ -191,8 +193,12 @@ func (d *Discovery) expire() {
 	var released []catalog.Outcome
 	d.store.change(func(c *catalog.Core, now int64) noise {
 		n := silent
-		for _, r := range c.Expire(now) {
-			d.store.departedLocked(r, Silent)
+		for _, x := range c.Expire(now) {
+			if x.WasLost {
+				d.store.rtt.Remove(x.Entry.Peer) // that it departed was said when it was lost
+			} else {
+				d.store.departedLocked(x.Record, Silent)
+			}
 			n = loud
 		}
 		released = c.Release(now)
@@ -210,26 +216,41 @@ func (d *Discovery) expire() {
 func (s *store) outcomeLocked(out catalog.Outcome) noise {
 	switch out.Verdict {
 	case catalog.Added:
-		kind := Discovered
+		s.discoveredLocked(out.After)
 		if out.Before != nil { // it was known from an unsigned entry
-			kind = Updated
+			s.events[len(s.events)-1].Kind = Updated
 		}
-		s.events = append(s.events, Event{Kind: kind, Peer: out.After.Entry.Peer, Entry: PeerEntry{out.After.Entry}})
-		s.count.discovered.Inc()
 		return loud
-	case catalog.Updated:
+	case catalog.Updated, catalog.Refreshed:
+		switch {
+		case out.Lost:
+			return quiet // nobody sees it
+		case out.WasLost:
+			s.discoveredLocked(out.After)
+			return loud
+		case out.Verdict == catalog.Refreshed:
+			return quiet
+		}
 		s.events = append(s.events, Event{Kind: Updated, Peer: out.After.Entry.Peer, Entry: PeerEntry{out.After.Entry}})
 		s.count.updated.Inc()
 		return loud
-	case catalog.Refreshed:
-		return quiet
 	case catalog.Departed:
-		if out.Before != nil {
-			s.departedLocked(out.Before, Left)
+		switch {
+		case out.Before == nil:
+			return silent
+		case out.WasLost:
+			s.rtt.Remove(out.Before.Entry.Peer)
 			return loud
 		}
+		s.departedLocked(out.Before, Left)
+		return loud
 	}
 	return silent
+}
+
+func (s *store) discoveredLocked(r *catalog.Record) {
+	s.events = append(s.events, Event{Kind: Discovered, Peer: r.Entry.Peer, Entry: PeerEntry{r.Entry}})
+	s.count.discovered.Inc()
 }
 
 func (s *store) departedLocked(r *catalog.Record, why DepartReason) {
@@ -239,14 +260,6 @@ func (s *store) departedLocked(r *catalog.Record, why DepartReason) {
 	if why != Removed {
 		s.count.departed.Inc()
 	}
-}
-
-// refuse counts a refusal.
-func (s *store) refuse(reason string) {
-	s.count.refused.WithLabelValues(reason).Inc()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refused[reason]++
 }
 
 // items lists everything that is told to others, for comparison.
@@ -272,7 +285,7 @@ func (s *store) local() wire.Update {
 	return s.core.Local().Update()
 }
 
-// candidates returns the peers that could be neighbours.
+// candidates returns the peers that could be neighbours. Lost ones are among them: somebody has to find them again.
 func (s *store) candidates() []PeerID {
 	s.mu.Lock()
 	records := s.core.Signed()
@@ -284,11 +297,49 @@ func (s *store) candidates() []PeerID {
 	return out
 }
 
-// known reports whether a signed entry of the peer is in the catalog.
+// known reports whether a signed entry of the peer is in the catalog and the peer is not lost.
 func (s *store) known(p PeerID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.core.Get(p) != nil
+	return s.core.Get(p) != nil && s.core.LostSince(p) == 0
+}
+
+// silence returns how long ago the latest sign of life of a peer was; zero for peers that are not in the catalog.
+func (s *store) silence(p PeerID) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.core.Get(p)
+	if r == nil {
+		return 0
+	}
+	return time.Since(time.UnixMilli(r.Alive()))
+}
+
+// lose takes note that a peer cannot be reached.
+func (s *store) lose(p PeerID) (lost bool) {
+	s.change(func(c *catalog.Core, now int64) noise {
+		r := c.Lose(p, now)
+		if lost = r != nil; !lost {
+			return silent
+		}
+		s.events = append(s.events, Event{Kind: Departed, Peer: p, Entry: PeerEntry{r.Entry}, Reason: Lost})
+		s.count.departed.Inc()
+		return loud
+	})
+	return lost
+}
+
+// find takes note that a peer is reached.
+func (s *store) find(p PeerID) (found bool) {
+	s.change(func(c *catalog.Core, now int64) noise {
+		r := c.Find(p)
+		if found = r != nil; !found {
+			return silent
+		}
+		s.discoveredLocked(r)
+		return loud
+	})
+	return found
 }
 
 // size returns the number of signed peers.

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mosaik-go/mosaik/discovery/internal/overlay"
 	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
@@ -18,13 +17,18 @@ const protocolSync = "discovery/sync/1"
 // Limits of comparisons.
 const (
 	syncTimeout  = 30 * time.Second
-	syncBytes    = 16 << 20 // that one side reads
+	syncBytes    = 16 << 20 // that one side reads; more is a violation
+	syncSend     = 8 << 20  // of updates that one side sends; the rest goes into another exchange
+	syncRounds   = 16       // exchanges in a row with one peer
 	syncsServed  = 16       // at a time; more wait
 	syncPatience = 5 * time.Second
 )
 
 // ErrSelf reports an attempt to reach the node itself.
 var ErrSelf = errors.New("discovery: the peer is this node")
+
+// errUnfinished reports that two catalogs differ by more than one comparison may move. What was moved stays.
+var errUnfinished = errors.New("the catalogs differ by too much")
 
 // syncs bounds the comparisons that go on.
 type syncs struct {
@@ -109,8 +113,8 @@ func (d *Discovery) Dial(ctx context.Context, peers ...PeerAddr) error {
 		if a.ID == d.self {
 			continue
 		}
-		d.hood.addContact(a, overlay.Dialled)
 		slots <- struct{}{}
+		d.hood.claim(a)
 		wg.Go(func() {
 			defer func() { <-slots }()
 			errs[i] = d.reach(ctx, a)
@@ -168,19 +172,28 @@ func (d *Discovery) compareWith(ctx context.Context, p PeerID) error {
 		return fmt.Errorf("discovery: sync with %s: %w", p.Short(), err)
 	}
 	defer done()
-	began := time.Now()
-	x, err := d.exchangeWith(ctx, p)
-	status := SyncStatus{Peer: p, At: began, Took: time.Since(began), Err: err}
-	if x != nil {
-		status.Sent, status.Received = x.sent, x.received
+	status := SyncStatus{Peer: p, At: time.Now()}
+	for round := 1; ; round++ {
+		x, err := d.exchangeWith(ctx, p)
+		if x != nil {
+			status.Sent += x.sent
+			status.Received += x.received
+			if err == nil && x.more && round == syncRounds {
+				err = errUnfinished
+			}
+		}
+		if status.Err = err; err != nil || !x.more {
+			break
+		}
 	}
+	status.Took = time.Since(status.At)
 	d.syncs.note(status)
-	if err != nil {
+	if status.Err != nil {
 		d.count.syncsFailed.Inc()
-		return fmt.Errorf("discovery: sync with %s: %w", p.Short(), err)
+		return fmt.Errorf("discovery: sync with %s: %w", p.Short(), status.Err)
 	}
 	d.count.syncs.Inc()
-	d.log.Debug("catalogs compared", "peer", p.Short(), "sent", x.sent, "received", x.received, "took", status.Took)
+	d.log.Debug("catalogs compared", "peer", p.Short(), "sent", status.Sent, "received", status.Received, "took", status.Took)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package discovery
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -23,6 +24,12 @@ func (v Version) NewerThan(o Version) bool { return v.Compare(o) > 0 }
 
 // String returns start.update in milliseconds.
 func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Start, v.Update) }
+
+// Short returns the change part modulo one week, which is enough to tell versions apart in logs.
+func (v Version) Short() string {
+	const week = 7 * 24 * 60 * 60 * 1000
+	return strconv.FormatInt(v.Update%week, 10)
+}
 
 // next returns the version of a change made at the given time. It is always newer.
 func (v Version) next(now time.Time) Version {

@@ -2,7 +2,9 @@
 //
 // Each node keeps one small file, named after its peer id, in a directory of its network:
 //
-//	<runtime directory>/mosaik/<hash of the network id>/<peer id>
+//	<base>/<hash of the network id>/<peer id>
+//
+// Bases are the user's runtime directory and a directory of the user's among the temporary files, see [Dirs].
 //
 // A node writes its file before it reads those of others, so of two nodes that start at the same time at least one sees the
 // other. What is in a file is a hint and no more: whoever answers at the addresses has to prove the identity to the
@@ -69,17 +71,29 @@ type process struct {
 	Space string `json:"space,omitempty"` // where the number means something
 }
 
-// Dir returns the directory in which registries are kept by default: mosaik in $XDG_RUNTIME_DIR, or mosaik-<uid> in the
-// directory of temporary files.
-func Dir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "mosaik")
+// Env is the environment variable that names the one directory to keep registries in, as an absolute path. Processes see
+// each other only if they agree in it.
+const Env = "MOSAIK_REGISTRY"
+
+// Dirs returns the directories in which registries are kept by default: what [Env] says, or else mosaik in
+// $XDG_RUNTIME_DIR, if that is set, and mosaik-<uid> in the directory of temporary files. A node uses both, because a
+// service and a login session of one user often differ in the former.
+func Dirs() []string {
+	if dir := os.Getenv(Env); dir != "" {
+		return []string{dir}
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("mosaik-%d", os.Getuid()))
+	var out []string
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		out = append(out, filepath.Join(dir, "mosaik"))
+	}
+	return append(out, filepath.Join(os.TempDir(), fmt.Sprintf("mosaik-%d", os.Getuid())))
 }
 
 // Open makes sure that the network's directory below base exists and is the user's alone. It writes nothing into it.
 func Open(base string, network id.ID, self id.PeerID) (*Registry, error) {
+	if !filepath.IsAbs(base) {
+		return nil, fmt.Errorf("registry: open: %q is not an absolute path", base)
+	}
 	name := network.Derive([]byte("same-host registry")).String()
 	dir := filepath.Join(base, name)
 	for _, d := range []string{base, dir} {

@@ -48,6 +48,8 @@ type Outcome struct {
 	Before  *Record     // nil: the peer was not there; unsigned only if Verdict is Added
 	After   *Record     // nil: it is not there now
 	Tell    wire.Update // what to pass on if Verdict.Changed
+	WasLost bool        // this node could not reach the peer
+	Lost    bool        // and still believes so
 	Age     int64       // of Future, how far ahead, and of Outdated, how old, in milliseconds
 }
 
@@ -83,7 +85,7 @@ func (c *Core) judge(u wire.Update, now int64) (v Verdict, age int64) {
 		}
 	}
 	switch {
-	case u.Depart != nil && rec == nil && c.graves >= c.cfg.MaxPeers:
+	case u.Depart != nil && rec == nil && (c.graves >= c.cfg.MaxPeers || c.crowded()):
 		return Full, 0
 	case u.Depart != nil && rec != nil && rec.Entry.Start > u.Depart.Start:
 		return Known, 0
@@ -91,7 +93,7 @@ func (c *Core) judge(u wire.Update, now int64) (v Verdict, age int64) {
 		return Departed, 0
 	case u.Entry == nil:
 		return judgeBeat(rec, u.Beat), 0
-	case rec == nil && len(c.order) >= c.cfg.MaxPeers:
+	case rec == nil && (len(c.order) >= c.cfg.MaxPeers || c.crowded()):
 		return Full, 0
 	case rec == nil:
 		return Added, 0
@@ -102,6 +104,10 @@ func (c *Core) judge(u wire.Update, now int64) (v Verdict, age int64) {
 	}
 	return Known, 0
 }
+
+// crowded reports whether there is no room for another origin. Departures of known peers need none, so without this
+// bound on the sum an endless procession of peers that come and go would fill the memory with tombstones.
+func (c *Core) crowded() bool { return len(c.order)+c.graves >= 2*c.cfg.MaxPeers }
 
 // judgeOwn judges an update about this node. Old news of it and of its earlier lives are normal.
 func (c *Core) judgeOwn(u wire.Update) Verdict {
@@ -162,6 +168,7 @@ func (c *Core) Apply(u wire.Update, now int64) Outcome {
 		c.origins[u.Peer()] = o
 	}
 	out.Before = o.rec
+	out.WasLost = o.lost != 0
 	switch v {
 	case Departed:
 		c.bury(o, u.Depart)
@@ -183,6 +190,10 @@ func (c *Core) Apply(u wire.Update, now int64) Outcome {
 		delete(c.extra, u.Peer())
 		c.put(o, out.After)
 	}
+	if out.WasLost && out.After != nil && c.proves(o, out) {
+		c.find(o)
+	}
+	out.Lost = o.lost != 0
 	return out
 }
 

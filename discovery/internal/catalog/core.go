@@ -24,7 +24,7 @@ type Config struct {
 	Network    id.ID
 	PurgeAfter int64
 	MaxDrift   int64
-	MaxPeers   int // bounds records, unsigned entries, and departures of unknown peers
+	MaxPeers   int // bounds records and unsigned entries; records and tombstones together are at most twice as many
 	Burst      int // content changes that an origin may make at once
 	Refill     int64
 }
@@ -55,6 +55,13 @@ func (r *Record) Alive() int64 {
 // Update returns the record as it is told to others.
 func (r *Record) Update() wire.Update { return wire.Update{Entry: r.Signed, Beat: r.Beat} }
 
+// LateNews is how long after this node lost a peer signs of life that are older than the loss may still arrive, by other
+// ways, in milliseconds.
+const LateNews = 1000
+
+// maxHeld bounds how many origins may have something held. What finds no room comes again with a comparison.
+const maxHeld = 1024
+
 // tombstone is a departed peer.
 type tombstone struct {
 	*wire.Depart
@@ -67,6 +74,7 @@ type origin struct {
 	tomb   *tombstone
 	tokens bucket
 	held   *wire.Update // newest content that came too soon
+	lost   int64        // since when this node cannot reach the peer; zero: it can, or has not tried
 }
 
 // Core is the state of a catalog.
@@ -75,6 +83,7 @@ type Core struct {
 	local   *Record
 	origins map[id.PeerID]*origin
 	graves  int                   // origins with a tombstone
+	losses  int                   // origins that are lost
 	held    map[id.PeerID]*origin // origins with something held
 	order   []*Record             // the records of origins, by peer id
 	shared  bool                  // order was handed out: copy before writing
@@ -206,6 +215,7 @@ func (c *Core) take(o *origin) {
 		c.order = slices.Delete(c.order, at, at+1)
 	}
 	o.rec = nil
+	c.find(o)
 }
 
 func (c *Core) own() {

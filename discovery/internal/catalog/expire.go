@@ -7,18 +7,24 @@ import (
 	"github.com/mosaik-go/mosaik/id"
 )
 
+// Expired is a record that was dropped.
+type Expired struct {
+	*Record
+	WasLost bool // this node could not reach the peer
+}
+
 // Expire forgets peers without a sign of life within the purge age, and departures that nothing could contradict any
-// more. It returns the records it dropped, the unsigned ones included.
-func (c *Core) Expire(now int64) []*Record {
+// more. It returns what it dropped, the unsigned records included.
+func (c *Core) Expire(now int64) []Expired {
 	if now < c.expiry {
 		return nil
 	}
 	c.expiry = never
-	var dropped []*Record
+	var dropped []Expired
 	for p, o := range c.origins {
 		switch {
 		case o.rec != nil && now-o.rec.Alive() > c.cfg.PurgeAfter:
-			dropped = append(dropped, o.rec)
+			dropped = append(dropped, Expired{o.rec, o.lost != 0})
 			c.take(o)
 		case o.rec != nil:
 			c.expireAfter(o.rec.Alive() + c.cfg.PurgeAfter)
@@ -35,12 +41,12 @@ func (c *Core) Expire(now int64) []*Record {
 	for p, r := range c.extra {
 		if now-r.Seen > c.cfg.PurgeAfter {
 			delete(c.extra, p)
-			dropped = append(dropped, r)
+			dropped = append(dropped, Expired{Record: r})
 		} else {
 			c.expireAfter(r.Seen + c.cfg.PurgeAfter)
 		}
 	}
-	slices.SortFunc(dropped, func(a, b *Record) int { return a.Entry.Peer.Compare(b.Entry.Peer) })
+	slices.SortFunc(dropped, func(a, b Expired) int { return a.Entry.Peer.Compare(b.Entry.Peer) })
 	return dropped
 }
 

@@ -29,6 +29,9 @@ func (b *bucket) ready(refill int64) int64 {
 
 // hold keeps the newest content that came too soon. What it replaces is never seen by anybody, which is the point.
 func (c *Core) hold(o *origin, u wire.Update) {
+	if o.held == nil && len(c.held) >= maxHeld {
+		return
+	}
 	if o.held == nil || compare(u.Entry, o.held.Entry) > 0 {
 		o.held = &u
 		c.held[u.Peer()] = o
