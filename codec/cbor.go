@@ -38,7 +38,7 @@ func CBOR[T any]() (Codec[T], error) {
 
 func newCBOREncode() cbor.UserBufferEncMode {
 	opts := cbor.CoreDetEncOptions()
-	opts.Time = cbor.TimeRFC3339NanoUTC
+	opts.Time, opts.TimeTag = cbor.TimeRFC3339NanoUTC, cbor.EncTagRequired
 	mode, err := opts.UserBufferEncMode()
 	if err != nil {
 		panic(err) // the options are constants

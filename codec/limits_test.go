@@ -93,8 +93,16 @@ func TestDepth(t *testing.T) {
 	malformed[shape](t, strings.Repeat("0401", 1<<20), "nested deeper than 32", codec.WithUnion(shapes()...))
 
 	// Structs and arrays within each other are as deep as the type, which is no matter of the input.
-	type a struct{ V [1][1][1][1]struct{ V [1][1][1][1]struct{ V [1][1][1][1]byte } } }
-	type b struct{ V [1]struct{ V [1]struct{ V [1]struct{ V a } } } }
+	type a struct {
+		V [1][1][1][1]struct {
+			V [1][1][1][1]struct{ V [1][1][1][1]byte }
+		}
+	}
+	type b struct {
+		V [1]struct {
+			V [1]struct{ V [1]struct{ V a } }
+		}
+	}
 	roundTrip(t, b{})
 
 	cborList := codec.Must(codec.CBOR[list]())

@@ -138,8 +138,10 @@ func (*lossyKey) UnmarshalBinary([]byte) error         { return nil }
 
 type failing struct{}
 
-func (failing) AppendBinary(b []byte) ([]byte, error) { return append(b, "half"...), errors.New("will not") }
-func (*failing) UnmarshalBinary([]byte) error         { return errors.New("will not either") }
+func (failing) AppendBinary(b []byte) ([]byte, error) {
+	return append(b, "half"...), errors.New("will not")
+}
+func (*failing) UnmarshalBinary([]byte) error { return errors.New("will not either") }
 
 type shrinking struct{}
 

@@ -114,8 +114,6 @@ func (b *shapes) fill(s *shape, key bool, path string) error {
 	switch name, ok, err := messageName(reflect.PointerTo(t)); {
 	case err != nil:
 		return refuse(path, "%w", err)
-	case ok && key:
-		return refuse(path, "a protobuf message is no map key")
 	case ok:
 		s.kind, s.name = kProto, name
 		return nil

@@ -57,7 +57,7 @@ type embedsMessage struct {
 
 type hidden struct {
 	Shown  int
-	hidden int
+	hidden int //lint:ignore U1000 it is there to be refused
 }
 
 type looped struct {
