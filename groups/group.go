@@ -150,7 +150,6 @@ func hostConfig(gid id.ID, key Key, o *options, codecName string, fingerprint id
 			MaxPendingCalls: maxCalls,
 			MaxPendingBytes: maxCallBytes + MaxCallBytes,
 			MaxUncommitted:  64 << 20,
-			MaxSessions:     4096,
 		},
 		Bond: bond.Local{
 			Secret:      key.proofSecret(),

@@ -24,11 +24,10 @@ const (
 
 // Config is what a Replica is created with. Times are durations of the clock that the driver passes to each method.
 type Config struct {
-	Group       id.ID
-	Self        id.PeerID
-	Incarnation int64  // of the node
-	BootNonce   uint64 // random, differs for each Replica ever created
-	Seed        uint64 // of all randomness that the engine itself uses
+	Group     id.ID
+	Self      id.PeerID
+	BootNonce uint64 // random, differs for each Replica ever created
+	Seed      uint64 // of all randomness that the engine itself uses
 
 	Preference Preference
 	Expect     int // members that must agree before a first genesis is founded; at least 1
@@ -45,8 +44,9 @@ type Config struct {
 	MaxPendingCalls int // session window of this member
 	MaxPendingBytes int
 	MaxUncommitted  uint64 // bytes in the leader's log that are not committed
-	MaxSessions     int    // sessions remembered, by log position
 	Log             RaftLogger
+
+	Flaws Flaws
 }
 
 // RaftLogger receives the log lines of the raft library.
@@ -84,8 +84,8 @@ const (
 // Index is a user index: the number of commands in a log prefix. The first command has index 1.
 type Index = uint64
 
-// Output is everything the driver must do after a Flush, in this order: send, apply, answer. Slices are reused by the
-// next Flush unless the driver sets them to nil.
+// Output is everything the driver must do after a Flush, in this order: send, reset if told to, apply, answer. Slices are
+// reused by the next Flush but one unless the driver sets them to nil.
 type Output struct {
 	Send   []Envelope
 	Apply  []Apply
@@ -96,7 +96,7 @@ type Output struct {
 
 	Status *Status // non-nil when it changed; immutable
 	Left   bool    // Leave is complete: the removal is committed, or waiting for it was given up
-	Reset  bool    // the member begins anew: what Apply brings from now on is for a fresh state machine
+	Reset  bool    // the member begins anew: Apply, from this one on, is for a fresh state machine, and reads that wait for an index have to be asked again
 	Fatal  error   // the engine found a broken invariant and refuses further work
 }
 
@@ -176,7 +176,6 @@ type Member struct {
 	Voter      bool
 	Reachable  bool          // as this member sees it
 	LastSeen   time.Duration // clock of the last contact, zero if never
-	Match      uint64        // raft index replicated, known to the leader only
 }
 
 // Status is a snapshot of what the engine knows.

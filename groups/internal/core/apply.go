@@ -1,7 +1,9 @@
 package core
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -10,77 +12,92 @@ import (
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
 
-// changeOf reads a change of members from the log. Leaving a joint configuration is one without operations.
-func changeOf(e *raftpb.Entry) ([]member.Op, error) {
-	change, err := confChange(e)
-	if err != nil {
-		return nil, err
-	}
-	return member.Decode(change.Context)
+var errChange = errors.New("core: malformed change of members in the log")
+
+// encodeChange puts a change of members into the form that the library knows as one. Only the operation in its context
+// counts.
+func encodeChange(op member.Op) *raftpb.ConfChangeV2 {
+	c := raftChange(op)
+	c.Context = member.Encode(op)
+	return c
 }
 
-func confChange(e *raftpb.Entry) (*raftpb.ConfChangeV2, error) {
+// raftChange is what an operation means to the library.
+func raftChange(op member.Op) *raftpb.ConfChangeV2 {
+	var t raftpb.ConfChangeType
+	switch op.Kind {
+	case member.Add, member.Demote:
+		t = raftpb.ConfChangeAddLearnerNode
+	case member.Promote:
+		t = raftpb.ConfChangeAddNode
+	case member.Remove:
+		t = raftpb.ConfChangeRemoveNode
+	}
+	return &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{{Type: &t, NodeId: &op.Member.ID}}}
+}
+
+// changeOf reads a change of members from the log.
+func changeOf(e *raftpb.Entry) (member.Op, error) {
 	change := new(raftpb.ConfChangeV2)
 	if err := proto.Unmarshal(e.Data, change); err != nil {
-		return nil, fmt.Errorf("core: change of members in the log: %w", err)
+		return member.Op{}, fmt.Errorf("%w: %v", errChange, err)
 	}
-	return change, nil
+	op, err := member.Decode(change.Context)
+	if err != nil {
+		return member.Op{}, err
+	}
+	if !validMember(op.Member.ID) {
+		return member.Op{}, errChange
+	}
+	return op, nil
 }
 
 // commit hands out committed entries. Everything that depends on the log alone is decided here, in log order: which
 // commands count, which indices they get, who is a member. The driver only applies commands.
 func (r *Replica) commit(m *raftpb.Message) {
-	out := Apply{}
-	flush := func() {
-		if len(out.Items) > 0 || out.RaftIndex > 0 {
-			r.due.apply = append(r.due.apply, out)
-		}
-		out = Apply{}
-	}
+	var out Apply
 	for _, e := range m.Entries {
 		if e.GetTerm() != out.Term && len(out.Items) > 0 {
-			flush()
+			r.due.apply = append(r.due.apply, out)
+			out = Apply{}
 		}
 		out.Term = e.GetTerm()
-		switch e.GetType() {
-		case raftpb.EntryNormal:
-			if len(e.Data) == 0 {
-				r.emptyEntry(e.GetIndex())
-				break
-			}
-			if out.Items == nil {
-				out.Items = make([]Item, 0, 16)
-			}
-			if err := r.commitItems(e.Data, &out); err != nil {
-				r.fatal = err
-				return
-			}
-		case raftpb.EntryConfChangeV2:
-			if err := r.commitChange(e); err != nil {
-				r.fatal = err
-				return
-			}
-			if r.rn == nil {
-				return
-			}
+		var err error
+		switch {
+		case e.GetType() == raftpb.EntryConfChangeV2:
+			err = r.commitChange(e)
+		case len(e.Data) == 0:
+			r.emptyEntry(e.GetIndex())
+		default:
+			err = r.commitItems(e.Data, &out)
+		}
+		if err != nil {
+			r.fatal = err
+			return
 		}
 		r.handed = e.GetIndex()
 		out.RaftIndex = r.offset + r.handed
 	}
-	flush()
-	r.leader.tail = r.leader.end - min(r.leader.end, r.index)
+	if out.RaftIndex > 0 {
+		r.due.apply = append(r.due.apply, out)
+	}
 	r.applying = append(r.applying, m.Responses...)
 }
 
+// commitItems hands out the calls of an entry, except those that do not follow on their member's calls before: what
+// comes twice counts once.
 func (r *Replica) commitItems(data []byte, out *Apply) error {
 	var row *member.Row
 	return eachItem(data,
-		func(who uint64) { row = r.table.Get(who) },
+		func(who uint64, calls int) {
+			row = r.table.Get(who)
+			out.Items = slices.Grow(out.Items, calls)
+		},
 		func(number uint64, count int, payload []byte) {
-			if row == nil || number != row.Calls+1 {
+			if row == nil || number != row.Calls+1 && !r.cfg.Flaws.ApplyAgain {
 				return // of somebody who was taken out, or there already
 			}
-			row.Calls = number
+			row.Calls = max(row.Calls, number)
 			item := Item{First: r.index + 1, Count: count, Payload: payload}
 			r.index += Index(count)
 			if row.ID == r.self {
@@ -94,39 +111,45 @@ func (r *Replica) commitItems(data []byte, out *Apply) error {
 // emptyEntry is one that carries nothing: a leader's first, or a change of members that the library turned down.
 func (r *Replica) emptyEntry(index uint64) {
 	l := &r.leader
-	if r.isLeader() && l.changing && index == l.changeAt {
-		l.changing, l.plan = false, true
-		l.fresh = true // what the change would have done to the members was booked already
+	if !r.isLeader() {
+		return
 	}
-	if r.isLeader() {
-		l.plan = true
+	l.plan = true
+	if l.changing && index == l.changeAt {
+		l.changing = false
+		l.fresh = true // what the change would have done to the members was booked already
 	}
 }
 
 func (r *Replica) commitChange(e *raftpb.Entry) error {
-	change, err := confChange(e)
+	op, err := changeOf(e)
 	if err != nil {
 		return err
 	}
-	ops, err := member.Decode(change.Context)
-	if err != nil {
-		return err
+	row := r.table.Get(op.Member.ID)
+	if r.table.Apply(op) {
+		r.conf = r.rn.ApplyConfChange(raftChange(op))
+		r.stirred = true
 	}
-	var gone []*member.Row
-	for _, op := range ops {
-		if row := r.table.Get(op.Member.ID); op.Kind == member.Remove && row != nil {
-			gone = append(gone, row)
-		}
-	}
-	r.table.Apply(ops)
-	r.conf = r.rn.ApplyConfChange(change)
-	r.changed(e.GetIndex(), ops)
-	for _, row := range gone {
-		if row.ID == r.self {
-			r.leaving.done = r.leaving.asked
-		} else if r.isLeader() {
-			r.send(row.Peer, &wire.Left{Genesis: r.genesis, Member: row.ID})
-		}
+	r.changed(e.GetIndex(), op)
+	if op.Kind == member.Remove && row != nil {
+		r.removed(row)
 	}
 	return nil
+}
+
+// removed follows up on the end of a member.
+func (r *Replica) removed(row *member.Row) {
+	delete(r.gone, row.ID)
+	if p := r.peers[row.Peer]; p != nil && !p.up && !r.table.Has(row.Peer) {
+		delete(r.peers, row.Peer)
+	}
+	switch {
+	case row.ID == r.self && r.leaving.asked:
+		r.leaving.done = true
+	case row.ID == r.self:
+		r.evicted = true
+	case r.isLeader():
+		r.send(row.Peer, &wire.Left{Genesis: r.genesis, Member: row.ID})
+	}
 }

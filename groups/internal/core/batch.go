@@ -3,6 +3,7 @@ package core
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
@@ -43,8 +44,8 @@ func appendRun(b []byte, r *run) []byte {
 	return b
 }
 
-// eachItem calls begin for each run and item for each of its calls; payloads point into data.
-func eachItem(data []byte, begin func(member uint64), item func(number uint64, count int, payload []byte)) error {
+// eachItem calls begin for each run, with the number of its calls, and item for each of them; payloads point into data.
+func eachItem(data []byte, begin func(member uint64, calls int), item func(number uint64, count int, payload []byte)) error {
 	uvarint := func() uint64 {
 		v, n := binary.Uvarint(data)
 		if n <= 0 {
@@ -56,13 +57,13 @@ func eachItem(data []byte, begin func(member uint64), item func(number uint64, c
 	}
 	for len(data) > 0 {
 		member, number, calls := uvarint(), uvarint(), uvarint()
-		if calls == 0 || calls > uint64(len(data)) {
-			return errEntry
+		if calls == 0 || calls > uint64(len(data))/2 {
+			return errEntry // a call takes two bytes at least
 		}
-		begin(member)
+		begin(member, int(calls))
 		for range calls {
 			count, size := uvarint(), uvarint()
-			if count == 0 || size > uint64(len(data)) {
+			if count == 0 || count > math.MaxUint32 || size > uint64(len(data)) {
 				return errEntry
 			}
 			item(number, int(count), data[:size:size])

@@ -2,6 +2,8 @@ package core
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/member"
@@ -23,15 +25,15 @@ func (r *Replica) PeerUp(now time.Duration, who id.PeerID) {
 		p = new(peer)
 		r.peers[who] = p
 	}
-	p.up, p.since, p.seen, p.hello, p.rival = true, r.now, r.now, nil, false
+	*p = peer{up: true, since: r.now, seen: r.now}
+	r.dirty = true
 	if r.ended {
 		return
 	}
-	r.send(who, r.hello())
-	if r.leaderPeer() == who {
+	r.sendHello(who, false)
+	if r.rn != nil && r.leaderPeer() == who {
 		r.client.retry, r.reads.retry = true, true
 	}
-	r.dirty = true
 }
 
 func (r *Replica) PeerDown(now time.Duration, who id.PeerID, closed bool) {
@@ -40,15 +42,13 @@ func (r *Replica) PeerDown(now time.Duration, who id.PeerID, closed bool) {
 	if p == nil || !p.up {
 		return
 	}
-	p.up, p.seen, p.hello = false, r.now, nil
+	*p = peer{seen: r.now}
 	r.dirty = true
-	if r.ended || r.rn == nil || r.fatal != nil {
-		return
-	}
-	if closed && r.lead != 0 && r.lead != r.self && r.leaderPeer() == who {
+	r.leader.plan = true
+	if closed && !r.ended && r.rn != nil && r.fatal == nil && r.lead != r.self && r.leaderPeer() == who {
 		r.guard(r.leaderGone)
 	}
-	if !r.known(who) {
+	if r.table == nil || !r.table.Has(who) {
 		delete(r.peers, who)
 	}
 }
@@ -56,7 +56,8 @@ func (r *Replica) PeerDown(now time.Duration, who id.PeerID, closed bool) {
 // leaderGone reacts to the leader's connection closing: that is no proof, but there is no point in waiting. Whoever
 // campaigns first wins unless the others still hear the leader, in which case they refuse, and nothing has changed.
 func (r *Replica) leaderGone() {
-	r.rn.ForgetLeader()
+	_ = r.rn.ForgetLeader() // never fails on the message's way in
+	r.stirred = true
 	delay := time.Duration(r.rng.Int64N(int64(campaignSpread))) + 1
 	switch r.cfg.Preference {
 	case Observer:
@@ -67,49 +68,63 @@ func (r *Replica) leaderGone() {
 	r.campaignAt = r.now + delay
 }
 
-// known reports whether a peer has a place in the group.
-func (r *Replica) known(who id.PeerID) bool {
-	return r.table != nil && len(r.table.ByPeer(who)) > 0
-}
-
 func (r *Replica) Listed(now time.Duration, peers []id.PeerID) {
 	r.at(now)
 	r.listed = append(r.listed[:0], peers...)
 }
 
-// hello describes this member.
-func (r *Replica) hello() *wire.Hello {
-	return &wire.Hello{
+// sendHello tells a peer about this member, and which version of the peer's own hello came here. It asks for an answer
+// if told to, or as long as the peer is not known to have heard.
+func (r *Replica) sendHello(who id.PeerID, ask bool) {
+	p := r.peers[who]
+	m := &wire.Hello{
+		Seq: r.version, Ask: ask || p.heard != r.version,
 		Genesis: r.genesis, Nonce: r.cfg.BootNonce, Member: r.self, Preference: uint8(r.cfg.Preference),
 		Empty: r.dissolvable(), Leader: r.leaderPeer(), Commands: r.index,
 	}
+	if p.hello != nil {
+		m.Heard = p.hello.Seq
+	}
+	r.send(who, m)
 }
 
-// tellAll says hello to everyone, since something changed that others act on.
-func (r *Replica) tellAll() {
-	h := r.hello()
-	for _, p := range r.bonded() {
-		r.send(p, h)
+// announce says hello to everyone, since something changed that others act on.
+func (r *Replica) announce() {
+	r.version++
+	r.said = r.dissolvable()
+	for _, who := range r.bonded() {
+		r.sendHello(who, false)
 	}
 }
 
-// tickHello repeats the hello to peers that are not part of this history, since the first may have been lost.
+// outsider reports whether a peer is not part of this member's history, as far as is known.
+func (r *Replica) outsider(p *peer) bool {
+	return p.hello == nil || p.hello.Genesis != r.genesis || r.genesis.IsZero()
+}
+
+// tickHello repeats the hello to peers that may not have heard it, and asks those in other histories for news.
 func (r *Replica) tickHello() {
-	for _, who := range r.bonded() {
-		p := r.peers[who]
-		if p.hello == nil || p.hello.Genesis != r.genesis || r.genesis.IsZero() {
-			r.send(who, r.hello())
-		}
+	if r.said != r.dissolvable() {
+		r.announce()
+		return
+	}
+	due := r.bondedIf(func(p *peer) bool { return p.heard != r.version || r.outsider(p) })
+	for _, who := range due {
+		r.sendHello(who, r.outsider(r.peers[who]))
 	}
 }
 
 func (r *Replica) onHello(from id.PeerID, m *wire.Hello) {
 	p := r.peers[from]
-	first := p.hello == nil
+	if p.hello != nil && m.Seq < p.hello.Seq {
+		return // an earlier one that was overtaken
+	}
 	p.hello = m
+	p.heard = max(p.heard, m.Heard)
 	r.dirty = true
-	if first && !r.genesis.IsZero() {
-		r.send(from, r.hello()) // the one at PeerUp may have come before the peer was ready
+	r.leader.plan = true
+	if m.Ask {
+		r.sendHello(from, false)
 	}
 	switch {
 	case r.genesis.IsZero():
@@ -117,17 +132,11 @@ func (r *Replica) onHello(from id.PeerID, m *wire.Hello) {
 			r.askToJoin()
 		}
 	case m.Genesis == r.genesis:
-		r.onMemberHello(from, m)
+		if r.table.WasRemoved(m.Member) {
+			r.send(from, &wire.Removed{Genesis: r.genesis, Member: m.Member})
+		}
 	case !m.Genesis.IsZero():
 		r.onRival(from, m)
-	}
-}
-
-// onMemberHello notices members whose engine has begun a new life: their old ids will not come back.
-func (r *Replica) onMemberHello(from id.PeerID, m *wire.Hello) {
-	r.leader.plan = true
-	if m.Member != 0 && r.table.WasRemoved(m.Member) {
-		r.send(from, &wire.Removed{Genesis: r.genesis, Member: m.Member})
 	}
 }
 
@@ -144,32 +153,60 @@ func (r *Replica) onRival(from id.PeerID, m *wire.Hello) {
 	}
 	if p := r.peers[from]; !p.rival && !r.dissolvable() {
 		p.rival = true
-		r.due.peers = append(r.due.peers, PeerAdvice{Peer: from, Rival: true,
-			Reason: "the peer belongs to another history of this group; the two formed apart and cannot be merged"})
+		r.due.peers = append(r.due.peers, PeerAdvice{Peer: from, Rival: true, Reason: fmt.Sprintf(
+			"the peer belongs to another history of this group, %x with %d commands; this is %x with %d; the two formed apart and cannot be merged",
+			m.Genesis[:5], m.Commands, r.genesis[:5], r.index)})
 	}
 }
 
 // dissolvable reports whether this history is this member's alone and holds no command, nor will before it can decide
 // again.
 func (r *Replica) dissolvable() bool {
-	return r.isLeader() && r.table.Len() == 1 && r.index == 0 && r.leader.tail == 0 && !r.leader.changing &&
-		len(r.leader.queue) == 0 && r.client.unsettled == 0
+	l := &r.leader
+	return r.isLeader() && !l.fresh && r.table.Len() == 1 && r.index == 0 && l.end == 0 && !l.changing &&
+		len(l.queue) == 0 && len(r.client.calls) == 0
 }
 
 // dissolve gives up a history in which nothing has happened.
 func (r *Replica) dissolve() {
 	r.becomeBlank()
-	r.tellAll()
+	r.announce()
+	r.askToJoin()
+}
+
+// beginAnew gives up a history that has taken this member out, most likely because it was silent for too long. It joins
+// again as a new member, with a state machine that starts anew.
+func (r *Replica) beginAnew() {
+	r.former = true
+	r.failSent()
+	// What was decided for the old state machine and not handed out must not reach the new one.
+	for _, run := range r.due.apply {
+		for _, it := range run.Items {
+			if it.Call != nil {
+				r.due.failed = append(r.due.failed, Failed{Call: it.Call, Reason: FailedUnknown})
+			}
+		}
+	}
+	r.due.apply = emptied(r.due.apply)
+	for _, x := range r.due.reads {
+		if x.OK {
+			r.reads.waiting = append(r.reads.waiting, x.Read)
+		}
+	}
+	r.due.reads = slices.DeleteFunc(r.due.reads, func(x ReadReady) bool { return x.OK })
+	r.due.reset = true
+	r.becomeBlank()
+	r.announce()
 	r.askToJoin()
 }
 
 // becomeBlank forgets the history. Calls that were never sent wait for the next one.
 func (r *Replica) becomeBlank() {
 	r.offset += r.handed
-	r.genesis, r.founder, r.self, r.table, r.rn, r.conf = wire.Genesis{}, wire.Member{}, 0, nil, nil, nil
-	r.lead, r.term, r.role, r.index, r.handed, r.applied, r.target = 0, 0, 0, 0, 0, 0, 0
-	r.applying, r.campaignAt, r.foundAt = nil, 0, 0
-	clear(r.routes)
+	r.genesis, r.founder, r.self, r.table, r.rn, r.conf = wire.Genesis{}, wire.Member{}, r.newID(), nil, nil, nil
+	r.lead, r.term, r.role, r.index, r.handed, r.applied, r.commits, r.target = 0, 0, 0, 0, 0, 0, 0, 0
+	r.applying, r.campaignAt, r.soft, r.stirred, r.evicted = nil, 0, false, false, false
+	clear(r.gone)
 	r.blankSince = r.now
 	r.leader = leading{}
 	r.reads.restart()
@@ -182,15 +219,12 @@ func (r *Replica) askToJoin() {
 	if r.leaving.asked {
 		return
 	}
-	if r.self == 0 {
-		r.self = r.newID()
-	}
 	for _, who := range r.bonded() {
 		h := r.peers[who].hello
 		if h == nil || h.Genesis.IsZero() || h.Leader.IsZero() {
 			continue
 		}
-		if l := r.peers[h.Leader]; l != nil && l.up {
+		if r.bondedWith(h.Leader) {
 			r.send(h.Leader, &wire.Join{Genesis: h.Genesis, Member: r.self, Nonce: r.cfg.BootNonce, Preference: uint8(r.cfg.Preference)})
 			return
 		}
@@ -231,15 +265,15 @@ func (r *Replica) tickBlank() {
 	if r.cfg.Preference == Reluctant {
 		wait *= reluctantFactor
 	}
-	if r.missing() && r.now < r.blankSince+2*wait {
-		return // somebody who is listed may have a history; wait for the bond, but not for ever
+	if r.missing() && (r.former || r.now < r.blankSince+2*wait) {
+		return // wait for the bond; not for ever, unless this member knows that there is a history somewhere
 	}
 	if r.now >= r.blankSince+wait+time.Duration(rank)*foundStep {
 		r.found()
 	}
 }
 
-// missing reports whether the catalog lists somebody there is no bond to.
+// missing reports whether the catalog lists somebody there is no bond to, who may have a history.
 func (r *Replica) missing() bool {
 	for _, who := range r.listed {
 		if p := r.peers[who]; who != r.cfg.Self && (p == nil || !p.up || p.hello == nil) {
@@ -251,43 +285,50 @@ func (r *Replica) missing() bool {
 
 // found begins a history with this member as its only voter.
 func (r *Replica) found() {
-	if r.self == 0 {
-		r.self = r.newID()
-	}
 	r.start(r.newGenesis(), wire.Member{
 		ID: r.self, Peer: r.cfg.Self, Nonce: r.cfg.BootNonce, Preference: uint8(r.cfg.Preference),
 	})
 	if r.rn != nil {
-		r.rn.Campaign()
+		_ = r.rn.Campaign()
+		r.stirred = true
+		r.work() // so that the hello can say whether there are commands already
 	}
-	r.tellAll()
+	r.announce()
 }
 
 // onAccept begins as a member of an existing history, with an empty log that the leader will fill.
 func (r *Replica) onAccept(from id.PeerID, m *wire.Accept) {
-	if !r.genesis.IsZero() || m.Member != r.self || m.Genesis.IsZero() || m.Founder.ID == 0 {
+	if !r.genesis.IsZero() || m.Member != r.self || m.Genesis.IsZero() ||
+		!validMember(m.Founder.ID) || m.Founder.ID == r.self {
 		return
 	}
 	if h := r.peers[from].hello; h == nil || h.Genesis != m.Genesis {
 		return // not something this peer said it was part of
 	}
 	r.start(m.Genesis, m.Founder)
-	r.tellAll()
+	r.announce()
 }
 
-// onRemoved learns that the group has taken this member out, most likely because it was silent for too long. It joins
-// again as a new member, with a state machine that starts anew.
+// onRemoved learns that the group has taken this member out. Any member of the same history may say so: those that this
+// one knows may all be gone.
 func (r *Replica) onRemoved(from id.PeerID, m *wire.Removed) {
-	if r.genesis.IsZero() || m.Genesis != r.genesis || m.Member != r.self || !r.known(from) {
+	if m.Member != r.self {
 		return
 	}
-	if r.leaving.asked {
+	h := r.peers[from].hello
+	if h == nil || h.Genesis != m.Genesis || m.Genesis.IsZero() {
+		return
+	}
+	switch {
+	case r.genesis.IsZero():
+		// Taken in, and out again before it heard of it: it has to ask under another id.
+		r.self = r.newID()
+		r.announce()
+		r.askToJoin()
+	case m.Genesis != r.genesis:
+	case r.leaving.asked:
 		r.leaving.done = true
-		return
+	default:
+		r.beginAnew()
 	}
-	r.failSent()
-	r.becomeBlank()
-	r.due.reset = true
-	r.tellAll()
-	r.askToJoin()
 }

@@ -11,14 +11,13 @@ import (
 // client is the member's own session: its calls, in order, numbered from one. The calls before next have been sent to
 // the present leader. Whatever happens to leaders and links, the log takes each number once and in order.
 type client struct {
-	calls     []ownCall
-	base      uint64 // number of calls[0]
-	next      int
-	bytes     int
-	unsettled int // calls that are in calls
-	retry     bool
-	moved     time.Duration // last progress
-	backoff   time.Duration
+	calls   []ownCall
+	base    uint64 // number of calls[0]
+	next    int
+	bytes   int
+	retry   bool
+	moved   time.Duration // last progress
+	backoff time.Duration
 }
 
 // ownCall is one call of the session.
@@ -55,7 +54,6 @@ func (r *Replica) Submit(now time.Duration, c *Call) {
 		call: c, item: wire.Item{Count: uint32(c.Count), Payload: c.Payload}, feed: c.Feed, since: r.now,
 	})
 	k.bytes += len(c.Payload)
-	k.unsettled++
 }
 
 // Cancel takes back a call that was not sent yet; of one that was, the caller no longer hears, but the session goes on.
@@ -80,7 +78,6 @@ func (r *Replica) Cancel(now time.Duration, c *Call) {
 // drop takes a call out that was never sent.
 func (k *client) drop(i int) {
 	k.bytes -= len(k.calls[i].item.Payload)
-	k.unsettled--
 	k.calls = slices.Delete(k.calls, i, i+1)
 	k.next = min(k.next, len(k.calls))
 }
@@ -100,7 +97,6 @@ func (k *client) settle(number uint64) *Call {
 	k.base++
 	k.next = max(k.next-1, 0)
 	k.bytes -= len(c.item.Payload)
-	k.unsettled--
 	if len(k.calls) == 0 {
 		k.calls = nil
 	}
@@ -114,7 +110,6 @@ func (k *client) restart() {
 	for i := range k.calls {
 		k.bytes += len(k.calls[i].item.Payload)
 	}
-	k.unsettled = len(k.calls)
 }
 
 // failSent ends the calls that were sent in a session that is over.
@@ -138,7 +133,7 @@ func (r *Replica) failCalls(unsent Failure) {
 			c.call = nil
 		}
 	}
-	k.calls, k.next, k.bytes, k.unsettled = nil, 0, 0, 0
+	k.calls, k.next, k.bytes = nil, 0, 0
 }
 
 // reachableLeader returns the leader's node, if there is one that can be sent to.
@@ -157,9 +152,6 @@ func (r *Replica) reachableLeader() (id.PeerID, bool) {
 // forwardCalls sends calls that the leader does not have yet.
 func (r *Replica) forwardCalls() {
 	k := &r.client
-	if k.base == 0 {
-		k.base = 1
-	}
 	if k.retry {
 		k.retry = false
 		k.next = 0

@@ -1,12 +1,14 @@
 package core
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
@@ -22,14 +24,12 @@ const (
 
 // leading is what a member knows only while it leads.
 type leading struct {
-	fresh    bool // the log's tail was not looked at yet
-	ready    bool // an entry of the own term is committed
-	since    time.Duration
-	begin    uint64 // raft index of the first entry of the own term
-	transfer bool   // leadership is being handed over: no proposals
+	fresh bool // the log's tail was not looked at yet
+	ready bool // an entry of the own term is committed
+	since time.Duration
+	begin uint64 // raft index of the first entry of the own term
 
 	end   Index             // user index at the end of the log
-	tail  Index             // end, less what was handed out; only whether it is zero matters
 	calls map[uint64]uint64 // of every member, as of the end of the log: the number of its last call
 	next  map[uint64]uint64 // the same, counting what waits in queue
 
@@ -40,16 +40,27 @@ type leading struct {
 	changing bool   // a change of members is in the log and not applied
 	changeAt uint64 // its raft index
 	plan     bool   // look at the members now
+	calm     bool   // there was nothing to do, nor to wait for, when they were last looked at
 	planned  time.Duration
 	commit   uint64 // when the members were last looked at
 	joins    []joiner
-	dead     map[uint64]bool // members that will not come back
-	leavers  map[uint64]bool // members that asked to be taken out
+	leavers  map[uint64]bool             // members that asked to be taken out
+	intent   member.Op                   // a change that waits for the members to show that they are there
+	asked    time.Duration               // when they were asked to
+	silenced map[id.PeerID]time.Duration // peers that were taken out because they were silent, and when
 }
 
 type waitingRun struct {
 	run
 	ack bool
+}
+
+// size is what the run counts in the queue.
+func (x *run) size() (n int) {
+	for i := range x.items {
+		n += len(x.items[i].Payload) + runOverhead
+	}
+	return n
 }
 
 type earlyForward struct {
@@ -67,7 +78,7 @@ func (r *Replica) takeOver() {
 	r.leader = leading{
 		fresh: true, since: r.now, plan: true,
 		calls: make(map[uint64]uint64), next: make(map[uint64]uint64),
-		dead: make(map[uint64]bool), leavers: make(map[uint64]bool),
+		leavers: make(map[uint64]bool), silenced: make(map[id.PeerID]time.Duration),
 	}
 	r.reads.rounds = 0
 	r.reads.dropRound()
@@ -104,7 +115,7 @@ func (r *Replica) learnTail() bool {
 				l.begin = min(l.begin, e.GetIndex())
 			}
 			var who uint64
-			err := eachItem(e.Data, func(m uint64) { who = m }, func(number uint64, count int, _ []byte) {
+			err := eachItem(e.Data, func(m uint64, _ int) { who = m }, func(number uint64, count int, _ []byte) {
 				if have, is := l.calls[who]; is && number == have+1 {
 					l.calls[who] = number
 					l.end += Index(count)
@@ -115,28 +126,17 @@ func (r *Replica) learnTail() bool {
 				return false
 			}
 		case raftpb.EntryConfChangeV2:
-			ops, err := changeOf(e)
+			op, err := changeOf(e)
 			if err != nil {
 				r.fatal = err
 				return false
 			}
 			l.changing, l.changeAt = true, e.GetIndex()
-			for _, op := range ops {
-				switch _, is := l.calls[op.Member.ID]; {
-				case op.Kind == member.Remove:
-					delete(l.calls, op.Member.ID)
-				case op.Kind == member.Add && !is && !r.table.WasRemoved(op.Member.ID):
-					l.calls[op.Member.ID] = 0
-				}
-			}
+			l.book(op)
 		}
 	}
-	l.next = make(map[uint64]uint64, len(l.calls))
-	for m, n := range l.calls {
-		l.next[m] = n
-	}
+	l.next = maps.Clone(l.calls)
 	l.queue, l.queueBytes = nil, 0
-	l.tail = l.end - r.index
 	l.fresh = false
 	early := l.early
 	l.early = nil
@@ -144,6 +144,16 @@ func (r *Replica) learnTail() bool {
 		r.onForward(e.from, e.m)
 	}
 	return true
+}
+
+// book notes what a change of members that is in the log will do to sessions.
+func (l *leading) book(op member.Op) {
+	switch _, is := l.calls[op.Member.ID]; {
+	case op.Kind == member.Remove:
+		delete(l.calls, op.Member.ID)
+	case op.Kind == member.Add && !is:
+		l.calls[op.Member.ID] = 0
+	}
 }
 
 // onForward takes calls of another member.
@@ -155,6 +165,11 @@ func (r *Replica) onForward(from id.PeerID, m *wire.Forward) {
 	if row == nil || row.Peer != from {
 		return
 	}
+	for i := range m.Items {
+		if len(m.Items[i].Payload) > r.cfg.MaxEntryBytes {
+			return // its own engine would not have taken it
+		}
+	}
 	l := &r.leader
 	if l.fresh {
 		if len(l.early) < earlyMost {
@@ -165,6 +180,9 @@ func (r *Replica) onForward(from id.PeerID, m *wire.Forward) {
 	have, is := l.next[m.Member]
 	if !is {
 		return // on its way out
+	}
+	if r.cfg.Flaws.TakeAgain && len(m.Items) > 0 {
+		have = m.First - 1
 	}
 	if m.First > have+1 {
 		r.send(from, &wire.Expect{Genesis: r.genesis, Next: have + 1})
@@ -179,14 +197,7 @@ func (r *Replica) onForward(from id.PeerID, m *wire.Forward) {
 // they were taken.
 func (r *Replica) enqueue(x run, ack bool) bool {
 	l := &r.leader
-	size := 0
-	for i := range x.items {
-		n := len(x.items[i].Payload) + runOverhead
-		if n > r.cfg.MaxEntryBytes+2*runOverhead {
-			return false
-		}
-		size += n
-	}
+	size := x.size()
 	if l.queueBytes+size > queueBytesMost {
 		return false
 	}
@@ -197,22 +208,18 @@ func (r *Replica) enqueue(x run, ack bool) bool {
 }
 
 // proposeWaiting puts what waits into the log, as one entry, unless enough entries are under way: then it waits for
-// one of them, and more collects meanwhile. It reports whether it proposed.
-func (r *Replica) proposeWaiting() bool {
+// one of them, and more collects meanwhile.
+func (r *Replica) proposeWaiting() {
 	l := &r.leader
-	if !r.isLeader() || l.transfer {
-		return false
-	}
-	if l.fresh && !r.learnTail() {
-		return false
+	if !r.isLeader() || l.fresh && !r.learnTail() {
+		return
 	}
 	r.enqueueOwn()
 	if len(l.queue) == 0 {
-		return false
+		return
 	}
-	last, _ := r.log.LastIndex()
-	if last-r.committed() >= uint64(r.cfg.MaxInflight) {
-		return false
+	if last, err := r.log.LastIndex(); err != nil || last-r.commits >= uint64(r.cfg.MaxInflight) {
+		return
 	}
 	size, runs, cut := 0, 0, 0 // whole runs, and items of the one after them
 	for ; runs < len(l.queue); runs++ {
@@ -241,8 +248,9 @@ func (r *Replica) proposeWaiting() bool {
 		data = appendRun(data, &part.run)
 	}
 	if err := r.rn.Propose(data); err != nil {
-		return false // too much is uncommitted: it goes on once something is committed
+		return // too much is uncommitted, or leadership is being handed over: it goes on after that
 	}
+	r.stirred = true
 	for i := range l.queue[:runs] {
 		r.proposed(&l.queue[i])
 	}
@@ -255,7 +263,6 @@ func (r *Replica) proposeWaiting() bool {
 	n := copy(l.queue, l.queue[runs:])
 	clear(l.queue[n:])
 	l.queue = l.queue[:n]
-	return true
 }
 
 // proposed books a run that is in the log now, and tells its member where, if it wants to know.
@@ -266,7 +273,6 @@ func (r *Replica) proposed(x *waitingRun) {
 		l.end += Index(x.items[i].Count)
 		l.queueBytes -= len(x.items[i].Payload) + runOverhead
 	}
-	l.tail = l.end - r.index
 	l.calls[x.member] = x.last()
 	if !x.ack {
 		return
@@ -278,15 +284,12 @@ func (r *Replica) proposed(x *waitingRun) {
 	}
 }
 
-// committed returns the raft index up to which the library knows entries to be committed.
-func (r *Replica) committed() uint64 { return r.rn.BasicStatus().GetCommit() }
-
 // ownTermCommitted reports whether an entry of the leader's own term is committed. Before that it does not know all that
 // was committed before it.
 func (r *Replica) ownTermCommitted() bool {
 	l := &r.leader
 	if !l.ready && r.isLeader() && !l.fresh {
-		t, err := r.log.Term(r.committed())
+		t, err := r.log.Term(r.commits)
 		l.ready = err == nil && t == r.term
 		r.dirty = r.dirty || l.ready
 	}
@@ -295,7 +298,7 @@ func (r *Replica) ownTermCommitted() bool {
 
 // onJoin takes in a new member, as a learner at first.
 func (r *Replica) onJoin(from id.PeerID, m *wire.Join) {
-	if !r.isLeader() || m.Genesis != r.genesis || m.Member == 0 || m.Member >= raft.LocalApplyThread || m.Member >= raft.LocalAppendThread {
+	if !r.isLeader() || m.Genesis != r.genesis || !validMember(m.Member) {
 		return
 	}
 	if row := r.table.Get(m.Member); row != nil {
@@ -305,11 +308,11 @@ func (r *Replica) onJoin(from id.PeerID, m *wire.Join) {
 		return
 	}
 	if r.table.WasRemoved(m.Member) {
-		return // its hello is answered with the news
+		r.send(from, &wire.Removed{Genesis: r.genesis, Member: m.Member})
+		return
 	}
 	l := &r.leader
-	known := func(j joiner) bool { return j.peer == from }
-	if i := slices.IndexFunc(l.joins, known); i >= 0 {
+	if i := slices.IndexFunc(l.joins, func(j joiner) bool { return j.peer == from }); i >= 0 {
 		l.joins[i].m = m
 	} else if len(l.joins) < joinsMost {
 		l.joins = append(l.joins, joiner{from, m})
@@ -345,8 +348,8 @@ func (r *Replica) onLeft(from id.PeerID, m *wire.Left) {
 		r.leaving.done = r.leaving.asked
 		return
 	}
-	if row := r.table.Get(m.Member); r.isLeader() && row != nil && row.Peer == from {
-		r.leader.dead[m.Member] = true
+	if row := r.table.Get(m.Member); row != nil && row.Peer == from {
+		r.gone[m.Member] = true // whoever leads by then takes it out
 		r.leader.plan = true
 	}
 }
@@ -356,7 +359,11 @@ func (r *Replica) tickLeader() {
 		return
 	}
 	r.ownTermCommitted()
-	if r.now-r.leader.planned >= planEvery {
+	wait := planEvery
+	if r.leader.calm {
+		wait = planCalm
+	}
+	if r.now-r.leader.planned >= wait {
 		r.leader.plan = true
 	}
 }
@@ -364,114 +371,164 @@ func (r *Replica) tickLeader() {
 // planMembers makes the next change of members, if one is due and none is under way.
 func (r *Replica) planMembers() {
 	l := &r.leader
-	if !l.plan || !r.isLeader() || l.fresh || l.transfer || !r.ownTermCommitted() || len(r.conf.VotersOutgoing) > 0 {
+	if !l.plan || !r.isLeader() || l.fresh || !r.ownTermCommitted() {
 		return
 	}
 	if l.changing || r.applied < l.begin || r.applied < l.changeAt {
-		return
+		return // the library takes one at a time, and only once the one before is applied
 	}
 	l.plan = false
 	l.planned = r.now
 	for len(l.joins) > 0 {
 		j := l.joins[0]
 		l.joins = l.joins[1:]
-		if r.table.Get(j.m.Member) == nil {
-			r.propose([]member.Op{{Kind: member.Add, Member: wire.Member{
+		if r.table.Get(j.m.Member) == nil && !r.table.WasRemoved(j.m.Member) {
+			r.propose(member.Op{Kind: member.Add, Member: wire.Member{
 				ID: j.m.Member, Peer: j.peer, Nonce: j.m.Nonce, Preference: j.m.Preference,
-			}}})
+			}})
 			l.plan = true
 			return
 		}
 	}
-	if ops := member.Plan(r.memberStates(), r.cfg.MaxVoters); len(ops) > 0 {
-		r.propose(ops)
-		l.plan = true
+	r.tellRemoved()
+	maps.DeleteFunc(l.silenced, func(_ id.PeerID, at time.Duration) bool { return r.now-at >= silentLately })
+	states := r.memberStates(0)
+	l.commit = r.commits
+	op, ok := member.Plan(states, r.cfg.MaxVoters)
+	l.calm = !ok && member.Calm(states, r.cfg.MaxVoters)
+	if !ok || !r.confirmed(op) {
+		return
+	}
+	if row := r.table.Get(op.Member.ID); op.Kind == member.Remove && !r.bondedWith(row.Peer) {
+		l.silenced[row.Peer] = r.now
+	}
+	r.propose(op)
+	l.plan = true
+}
+
+// confirmed reports whether a change is still right when only members count that were heard from since it was first
+// considered. Silence is noticed late, and a change of voters must not be built on members that are gone already: with the
+// next loss the majority would be lost for good.
+func (r *Replica) confirmed(op member.Op) bool {
+	l := &r.leader
+	if op.Kind == member.Remove && !r.table.Get(op.Member.ID).Voter {
+		return true
+	}
+	if l.intent == op {
+		if again, ok := member.Plan(r.memberStates(l.asked), r.cfg.MaxVoters); ok && again == op {
+			l.intent = member.Op{}
+			return true
+		}
+		if r.now-l.asked < planEvery {
+			return false
+		}
+	}
+	l.intent, l.asked = op, r.now
+	for _, who := range r.bonded() {
+		r.sendHello(who, true)
+	}
+	return false
+}
+
+// tellRemoved tells peers that believe to be members that they were taken out, in case they have not heard. Only those
+// are meant whose end is in the log: that this leader does not know a member may also mean that it leads no more.
+func (r *Replica) tellRemoved() {
+	for _, who := range r.bondedIf(func(p *peer) bool {
+		return p.hello != nil && p.hello.Genesis == r.genesis && r.table.WasRemoved(p.hello.Member)
+	}) {
+		r.send(who, &wire.Removed{Genesis: r.genesis, Member: r.peers[who].hello.Member})
 	}
 }
 
-// memberStates is what the leader knows of the members.
-func (r *Replica) memberStates() []member.State {
+// memberStates is what the leader knows of the members. Those that were not heard from since the given time are not
+// healthy.
+func (r *Replica) memberStates(since time.Duration) []member.State {
 	l := &r.leader
 	match := make(map[uint64]uint64)
-	r.rn.WithProgress(func(m uint64, _ raft.ProgressType, p progress) { match[m] = p.Match })
+	r.rn.WithProgress(func(m uint64, _ raft.ProgressType, p tracker.Progress) { match[m] = p.Match })
 	var out []member.State
 	for _, row := range r.table.All() {
 		s := member.State{
 			ID: row.ID, Voter: row.Voter, Observer: row.Preference == member.Observer,
-			Leader: row.ID == r.self, Leaving: l.leavers[row.ID] || row.ID == r.self && r.leaving.asked,
-			CaughtUp: match[row.ID] >= l.commit && l.commit > 0,
+			Leader: row.ID == r.self, Leaving: r.departing(row),
+			CaughtUp: match[row.ID] >= l.commit && l.commit > 0 && !r.onProbation(row.Peer),
 		}
 		if !s.Leader {
 			s.Healthy, s.Dead = r.health(row)
+			s.Healthy = s.Healthy && r.peers[row.Peer].seen >= since
 		}
 		out = append(out, s)
 	}
-	l.commit = r.committed()
 	return out
+}
+
+// onProbation reports whether a peer was taken out for its silence and has not been back for long enough: one that comes
+// and goes does more harm as a voter than as a learner.
+func (r *Replica) onProbation(who id.PeerID) bool {
+	_, was := r.leader.silenced[who]
+	p := r.peers[who]
+	return was && (p == nil || !p.up || r.now-p.since < stableFor)
+}
+
+// departing reports whether a member wants to be taken out, or has stopped waiting for that. As long as it is there all
+// the same, it counts.
+func (r *Replica) departing(row *member.Row) bool {
+	return r.leader.leavers[row.ID] || r.gone[row.ID] || row.ID == r.self && r.leaving.asked
 }
 
 // health judges a member: whether it is there, and whether it is gone for good.
 func (r *Replica) health(row *member.Row) (healthy, dead bool) {
-	if r.leader.dead[row.ID] {
-		return false, true
+	if row.Peer == r.cfg.Self {
+		return false, true // an earlier life of this node
 	}
 	p := r.peers[row.Peer]
 	if p != nil && p.up {
-		if p.hello == nil {
+		h := p.hello
+		switch {
+		case h == nil:
 			return false, false
+		case h.Nonce != row.Nonce, h.Member != row.ID:
+			return false, true // the same node in a new life, or under a new id
+		case h.Genesis != r.genesis:
+			return false, false // about to begin
+		default:
+			return r.now-p.seen < silentBeats*r.cfg.Heartbeat, false
 		}
-		if p.hello.Nonce != row.Nonce {
-			return false, true // the same node, in a new life
-		}
-		return p.hello.Genesis == r.genesis && p.hello.Member == row.ID, false
 	}
 	seen := r.leader.since
 	if p != nil {
 		seen = max(seen, p.seen)
 	}
-	return false, r.now-seen >= r.cfg.VolatileRemoval
+	return false, r.gone[row.ID] || r.now-seen >= r.cfg.VolatileRemoval
 }
 
 // propose puts a change of members into the log.
-func (r *Replica) propose(ops []member.Op) {
-	change := &raftpb.ConfChangeV2{Context: member.Encode(ops)}
-	for _, op := range ops {
-		var t raftpb.ConfChangeType
-		switch op.Kind {
-		case member.Add, member.Demote:
-			t = raftpb.ConfChangeAddLearnerNode
-		case member.Promote:
-			t = raftpb.ConfChangeAddNode
-		case member.Remove:
-			t = raftpb.ConfChangeRemoveNode
-		}
-		who := op.Member.ID
-		change.Changes = append(change.Changes, &raftpb.ConfChangeSingle{Type: &t, NodeId: &who})
-	}
-	last, _ := r.log.LastIndex()
-	if err := r.rn.ProposeConfChange(change); err != nil {
+func (r *Replica) propose(op member.Op) {
+	last, err := r.log.LastIndex()
+	if err != nil || r.rn.ProposeConfChange(encodeChange(op)) != nil {
 		return
 	}
+	r.stirred = true
 	l := &r.leader
 	l.changing, l.changeAt = true, last+1
-	for _, op := range ops {
-		switch op.Kind {
-		case member.Remove:
-			delete(l.calls, op.Member.ID)
-			delete(l.next, op.Member.ID)
-		case member.Add:
-			l.calls[op.Member.ID] = 0
-			l.next[op.Member.ID] = 0
-		}
+	l.book(op)
+	switch op.Kind {
+	case member.Add:
+		l.next[op.Member.ID] = 0
+	case member.Remove:
+		delete(l.next, op.Member.ID)
+		l.queue = slices.DeleteFunc(l.queue, func(x waitingRun) bool {
+			if x.member == op.Member.ID {
+				l.queueBytes -= x.size()
+			}
+			return x.member == op.Member.ID
+		})
 	}
 }
 
 // changed follows up on a change of members that was just handed out.
-func (r *Replica) changed(index uint64, ops []member.Op) {
+func (r *Replica) changed(index uint64, op member.Op) {
 	r.dirty = true
-	for _, op := range ops {
-		delete(r.routes, op.Member.ID)
-	}
 	if !r.isLeader() {
 		return
 	}
@@ -480,15 +537,10 @@ func (r *Replica) changed(index uint64, ops []member.Op) {
 		l.changing = false
 	}
 	l.plan = true
-	for _, op := range ops {
-		switch row := r.table.Get(op.Member.ID); {
-		case op.Kind == member.Add && row != nil:
-			r.accept(row)
-		case op.Kind == member.Remove:
-			delete(l.leavers, op.Member.ID)
-			delete(l.dead, op.Member.ID)
-			delete(l.calls, op.Member.ID)
-			delete(l.next, op.Member.ID)
-		}
+	switch row := r.table.Get(op.Member.ID); {
+	case op.Kind == member.Add && row != nil:
+		r.accept(row)
+	case op.Kind == member.Remove:
+		delete(l.leavers, op.Member.ID)
 	}
 }

@@ -6,21 +6,19 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
 
+	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
-
-type progress = tracker.Progress
 
 // leaving is the state of a departure. A leader first hands over, since a leader that removes itself leaves the others
 // without one for an election timeout, or for good if there are only two; then it is removed by its successor like any
 // other member, and stays until it hears that it was.
 type leaving struct {
-	asked  bool
-	done   bool
-	since  time.Duration
-	last   time.Duration // request
-	told   bool          // Output.Left was set
-	handed time.Duration // of the last try to hand over
+	asked bool
+	done  bool
+	since time.Duration
+	last  time.Duration // step taken
+	told  bool          // Output.Left was set
 }
 
 func (r *Replica) Leave(now time.Duration) {
@@ -29,6 +27,7 @@ func (r *Replica) Leave(now time.Duration) {
 		return
 	}
 	r.leaving = leaving{asked: true, since: r.now, last: r.now - leaveEvery}
+	r.leader.plan = true
 	r.dirty = true
 	r.guard(r.tickLeave)
 }
@@ -49,8 +48,9 @@ func (r *Replica) tickLeave() {
 		}
 		r.left()
 		return
-	}
-	if r.now-v.last < leaveEvery {
+	case len(r.client.calls) > 0 && r.now-v.since < leaveDrain:
+		return // a session ends with its member, and what it has not brought into the log by then
+	case r.now-v.last < leaveEvery:
 		return
 	}
 	v.last = r.now
@@ -69,23 +69,30 @@ func (r *Replica) left() {
 	r.due.left = true
 }
 
-// handOver makes the best other voter the leader. If there is none a learner is made a voter first, which the plan does
-// since it no longer counts this member.
+// handOver makes the best other voter the leader: one that wants to lead before one that would rather not, and then the
+// one with the most of the log. If there is none a learner is made a voter first, which the plan does since it no longer
+// counts this member. Members that leave as well are no successors. The library gives up by itself when the successor
+// does not take over within an election timeout.
 func (r *Replica) handOver() {
 	var best, match uint64
+	var hesitant bool
 	r.rn.WithProgress(func(m uint64, t raft.ProgressType, p tracker.Progress) {
 		row := r.table.Get(m)
-		if m == r.self || t != raft.ProgressTypePeer || row == nil || row.Preference != uint8(Normal) {
+		if m == r.self || t != raft.ProgressTypePeer || row == nil || r.departing(row) || !p.RecentActive {
 			return
 		}
-		if healthy, _ := r.health(row); healthy && p.RecentActive && p.Match >= match {
-			best, match = m, p.Match
+		if healthy, _ := r.health(row); !healthy {
+			return
+		}
+		h := row.Preference != member.Normal
+		if best == 0 || hesitant && !h || hesitant == h && p.Match > match {
+			best, match, hesitant = m, p.Match, h
 		}
 	})
 	if best == 0 {
 		r.leader.plan = true
 		return
 	}
-	r.leader.transfer = true
 	r.rn.TransferLeader(best)
+	r.stirred = true
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -19,6 +20,7 @@ const (
 	raftInflightBytes  = 16 << 20
 	raftCommittedBytes = 4 << 20
 	termJumpMost       = 1 << 32 // a message further ahead is not believed
+	termMost           = 1 << 62 // nor one from here on: terms are counted up one by one, and never run out
 )
 
 // start begins a history: the log stands at the founder's configuration, and everything else comes as entries.
@@ -61,10 +63,17 @@ func (r *Replica) start(g wire.Genesis, founder wire.Member) {
 	r.rn, r.genesis, r.founder = rn, g, founder
 	r.table = member.NewTable(founder)
 	r.conf = begin.ConfState
-	r.index, r.handed, r.applied = 0, index, index
+	r.index, r.handed, r.applied, r.commits = 0, index, index, index
 	r.target = 0
-	r.dirty = true
-	r.noticeSoft(rn.BasicStatus())
+	r.stirred, r.dirty = true, true
+	r.term = term
+	clear(r.gone)
+}
+
+// step hands a message to the library. What it refuses is lost, as if the network had lost it.
+func (r *Replica) step(m *raftpb.Message) {
+	r.stirred = true
+	_ = r.rn.Step(m)
 }
 
 // Receive takes in a message from a bonded peer.
@@ -88,7 +97,7 @@ func (r *Replica) Receive(now time.Duration, from id.PeerID, m wire.Message) {
 		case *wire.Read:
 			r.onRead(from, m)
 		case *wire.ReadIndex:
-			r.onReadIndex(from, m)
+			r.onReadIndex(m)
 		case *wire.Hello:
 			r.onHello(from, m)
 		case *wire.Join:
@@ -113,11 +122,8 @@ func (r *Replica) onRaft(from id.PeerID, m *wire.Raft) {
 		return
 	}
 	sender := msg.GetFrom()
-	if sender == 0 || sender == r.self {
-		return
-	}
 	if row := r.table.Get(sender); row != nil {
-		if row.Peer != from {
+		if row.Peer != from || sender == r.self {
 			return // somebody speaks for another member
 		}
 	} else {
@@ -125,57 +131,65 @@ func (r *Replica) onRaft(from id.PeerID, m *wire.Raft) {
 			r.send(from, &wire.Removed{Genesis: r.genesis, Member: sender})
 			return
 		}
-		if p, ok := r.routes[sender]; ok && p != from || len(r.routes) >= routesMost && !ok {
+		// This member may not have come to the entry that takes the sender in. It is believed what it says of itself.
+		if h := r.peers[from].hello; h == nil || h.Genesis != r.genesis || h.Member != sender || !validMember(sender) {
 			return
 		}
-		r.routes[sender] = from
 	}
-	if msg.GetTerm() > r.term+termJumpMost || msg.GetTerm() == 0 {
+	if msg.GetTerm() > r.term+termJumpMost || msg.GetTerm() == 0 || msg.GetTerm() > termMost {
 		return
 	}
-	if r.acceptable(msg) {
-		if msg.GetType() == raftpb.MsgApp && msg.GetTerm() >= r.term {
-			r.noteCommit(msg)
-		}
-		r.rn.Step(msg)
+	if !r.acceptable(msg) {
+		return
 	}
+	if msg.GetType() == raftpb.MsgApp && msg.GetTerm() >= r.term {
+		r.noteCommit(msg)
+	}
+	r.step(msg)
 }
-
-// routesMost bounds the members remembered that are not in the table yet.
-const routesMost = 64
 
 // acceptable reports whether the library can take the message.
 func (r *Replica) acceptable(m *raftpb.Message) bool {
-	last, _ := r.log.LastIndex()
 	switch m.GetType() {
-	case raftpb.MsgHeartbeat:
-		if m.GetCommit() > last {
-			r.drainRaft() // what came just before may not be in the log yet
-			last, _ = r.log.LastIndex()
-		}
-		return m.GetCommit() <= last && contextOK(m.Context)
-	case raftpb.MsgHeartbeatResp:
-		// The context acknowledges a number of read rounds; there were no more than were started.
-		return contextOK(m.Context) && contextValue(m.Context) <= r.reads.rounds
-	case raftpb.MsgAppResp:
-		return m.GetIndex() <= last && m.GetRejectHint() <= m.GetIndex()
 	case raftpb.MsgApp:
 		return r.entriesOK(m)
+	case raftpb.MsgHeartbeat:
+		return len(m.Entries) == 0 && contextOK(m.Context) && r.holds(m.GetCommit())
+	case raftpb.MsgHeartbeatResp:
+		// The context acknowledges a number of read rounds; there were no more than were started.
+		return len(m.Entries) == 0 && contextOK(m.Context) && contextValue(m.Context) <= r.reads.rounds
+	case raftpb.MsgAppResp:
+		if m.GetReject() && (m.GetRejectHint() < firstIndex || m.GetRejectHint() > m.GetIndex()) {
+			return false // all logs agree on where they begin
+		}
+		return len(m.Entries) == 0 && r.holds(m.GetIndex())
 	default:
 		return len(m.Entries) == 0
 	}
 }
 
+// holds reports whether the log reaches the index.
+func (r *Replica) holds(index uint64) bool {
+	last, err := r.log.LastIndex()
+	if index > last && r.stirred {
+		r.drainRaft() // what came just before may not be in the log yet
+		last, err = r.log.LastIndex()
+	}
+	return err == nil && index <= last && r.rn != nil && r.fatal == nil
+}
+
 // entriesOK reports whether an append is well-formed and leaves what is committed alone.
 func (r *Replica) entriesOK(m *raftpb.Message) bool {
-	committed := r.rn.BasicStatus().GetCommit()
 	prev := m.GetLogTerm()
-	for _, e := range m.Entries {
-		if e.GetTerm() < prev || e.GetTerm() > m.GetTerm() {
+	if prev > m.GetTerm() {
+		return false
+	}
+	for i, e := range m.Entries {
+		if e.GetTerm() < prev || e.GetTerm() > m.GetTerm() || e.GetIndex() != m.GetIndex()+1+uint64(i) || !entryOK(e) {
 			return false
 		}
 		prev = e.GetTerm()
-		if e.GetIndex() <= committed {
+		if e.GetIndex() <= r.commits {
 			if have, err := r.log.Term(e.GetIndex()); err == nil && have != e.GetTerm() {
 				return false
 			}
@@ -184,15 +198,28 @@ func (r *Replica) entriesOK(m *raftpb.Message) bool {
 	return true
 }
 
+// entryOK reports whether an entry can be read. One that cannot would end every member that applies it, so it must not
+// come to be committed.
+func entryOK(e *raftpb.Entry) bool {
+	switch e.GetType() {
+	case raftpb.EntryNormal:
+		return eachItem(e.Data, func(uint64, int) {}, func(uint64, int, []byte) {}) == nil
+	case raftpb.EntryConfChangeV2:
+		_, err := changeOf(e)
+		return err == nil
+	default:
+		return false
+	}
+}
+
 // A heartbeat's context is the library's count of read rounds.
 func contextOK(c []byte) bool { return len(c) == 0 || len(c) == 8 }
 
 func contextValue(c []byte) uint64 {
-	v := uint64(0)
-	for i := len(c) - 1; i >= 0; i-- {
-		v = v<<8 | uint64(c[i])
+	if len(c) == 0 {
+		return 0
 	}
-	return v
+	return binary.LittleEndian.Uint64(c)
 }
 
 // noteCommit remembers what the leader had committed when this member first heard of it: once that is applied here, the
@@ -205,12 +232,13 @@ func (r *Replica) noteCommit(m *raftpb.Message) {
 
 // drainRaft carries out what the library wants until it wants nothing more.
 func (r *Replica) drainRaft() {
-	if r.rn == nil {
-		return
-	}
-	for r.rn != nil && r.rn.HasReady() {
+	for r.rn != nil && r.stirred && r.fatal == nil {
+		if !r.rn.HasReady() {
+			r.stirred = false
+			return
+		}
 		rd := r.rn.Ready()
-		r.noticeSoft(r.rn.BasicStatus())
+		r.noticeSoft(&rd)
 		for _, s := range rd.ReadStates {
 			r.onReadState(s)
 		}
@@ -226,6 +254,9 @@ func (r *Replica) drainRaft() {
 			if r.fatal != nil {
 				return
 			}
+		}
+		if r.evicted {
+			r.beginAnew()
 		}
 	}
 }
@@ -244,9 +275,12 @@ func (r *Replica) persist(m *raftpb.Message) {
 		r.fatal = fmt.Errorf("core: write the log: %w", err)
 		return
 	}
+	if state != nil {
+		r.commits = state.GetCommit()
+	}
 	for _, resp := range m.Responses {
 		if resp.GetTo() == r.self {
-			r.rn.Step(resp)
+			r.step(resp)
 		} else {
 			r.sendRaft(resp)
 		}
@@ -255,7 +289,7 @@ func (r *Replica) persist(m *raftpb.Message) {
 
 // sendRaft sends a message of the library to the member it is for.
 func (r *Replica) sendRaft(m *raftpb.Message) {
-	if r.cfg.Preference != Normal && m.GetType() == raftpb.MsgPreVote && r.holdBack() {
+	if !wire.Exchanged(m.GetType()) || r.cfg.Preference != Normal && m.GetType() == raftpb.MsgPreVote && r.holdBack() {
 		return
 	}
 	to, ok := r.peerOf(m.GetTo())
@@ -264,6 +298,7 @@ func (r *Replica) sendRaft(m *raftpb.Message) {
 	}
 	if p := r.peers[to]; p == nil || !p.up {
 		r.rn.ReportUnreachable(m.GetTo())
+		r.stirred = true
 		return
 	}
 	r.send(to, &wire.Raft{Genesis: r.genesis, Msg: m})
@@ -275,25 +310,33 @@ func (r *Replica) holdBack() bool {
 }
 
 // noticeSoft compares the library's state with what was last seen.
-func (r *Replica) noticeSoft(st raft.BasicStatus) {
-	role, term, lead := st.RaftState, st.GetTerm(), st.Lead
+func (r *Replica) noticeSoft(rd *raft.Ready) {
+	role, term, lead := r.role, r.term, r.lead
+	if rd.SoftState != nil {
+		role, lead = rd.RaftState, rd.Lead
+	}
+	if rd.HardState != nil {
+		term = rd.GetTerm()
+	}
 	if role == r.role && term == r.term && lead == r.lead {
 		return
 	}
-	wasLeader, hadLead := r.role == raft.StateLeader, r.lead
-	r.role, r.term = role, term
-	if lead != hadLead {
-		r.lead, r.leadAt = lead, r.now
+	wasLeader := r.role == raft.StateLeader && term == r.term
+	if lead != r.lead {
+		r.leadAt = r.now
+	}
+	if lead != r.lead || term != r.term && lead != 0 {
 		r.soft = true
 	}
+	if wasLeader = wasLeader && role == raft.StateLeader; !wasLeader && r.role == raft.StateLeader {
+		r.stepDown()
+	}
+	r.role, r.term, r.lead = role, term, lead
 	if lead != 0 {
 		r.campaignAt = 0
 	}
-	switch isLeader := role == raft.StateLeader; {
-	case isLeader && !wasLeader:
+	if role == raft.StateLeader && !wasLeader {
 		r.takeOver()
-	case !isLeader && wasLeader:
-		r.stepDown()
 	}
 	r.dirty = true
 }
@@ -307,10 +350,9 @@ func (r *Replica) noticeLeader() {
 	r.client.retry = true
 	r.reads.retry = true
 	if r.lead != 0 {
-		h := r.hello()
 		for _, who := range r.bonded() {
-			if p := r.peers[who]; p.hello == nil || p.hello.Genesis != r.genesis {
-				r.send(who, h)
+			if r.outsider(r.peers[who]) {
+				r.sendHello(who, false) // it may look for the leader, to join
 			}
 		}
 	}

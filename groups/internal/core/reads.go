@@ -1,7 +1,9 @@
 package core
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -17,8 +19,8 @@ import (
 
 // reading is the state of reads, of this member's own and, on a leader, of all that wait here.
 type reading struct {
-	waiting []*Read               // not asked for yet
-	asked   map[uint64]*readGroup // by the id that the leader was asked with
+	waiting []*Read      // not asked for yet
+	asked   []*readGroup // oldest first
 	lastID  uint64
 	retry   bool
 
@@ -32,6 +34,7 @@ type reading struct {
 
 // readGroup is reads that share one answer.
 type readGroup struct {
+	id    uint64 // that the leader is asked with
 	reads []*Read
 	since time.Duration // of the oldest
 	sent  time.Duration
@@ -76,31 +79,28 @@ func (r *Replica) sendReads() {
 	if !ok {
 		return
 	}
-	if q.asked == nil {
-		q.asked = make(map[uint64]*readGroup)
-	}
 	if q.retry {
 		q.retry = false
-		for n, g := range q.asked {
-			r.ask(to, n, g)
+		for _, g := range q.asked {
+			r.ask(to, g)
 		}
 	}
 	if len(q.waiting) > 0 {
 		q.lastID++
-		g := &readGroup{reads: q.waiting, since: q.waiting[0].since}
+		g := &readGroup{id: q.lastID, reads: q.waiting, since: q.waiting[0].since}
 		q.waiting = nil
-		q.asked[q.lastID] = g
-		r.ask(to, q.lastID, g)
+		q.asked = append(q.asked, g)
+		r.ask(to, g)
 	}
 }
 
-func (r *Replica) ask(to id.PeerID, n uint64, g *readGroup) {
+func (r *Replica) ask(to id.PeerID, g *readGroup) {
 	g.sent = r.now
 	if to == r.cfg.Self {
-		r.reads.queue = append(r.reads.queue, readWaiter{to, n})
+		r.reads.queue = append(r.reads.queue, readWaiter{to, g.id})
 		return
 	}
-	r.send(to, &wire.Read{Genesis: r.genesis, ID: n})
+	r.send(to, &wire.Read{Genesis: r.genesis, ID: g.id})
 }
 
 func (r *Replica) onRead(from id.PeerID, m *wire.Read) {
@@ -109,26 +109,34 @@ func (r *Replica) onRead(from id.PeerID, m *wire.Read) {
 	}
 }
 
-// startReadRound begins a round for all that wait, unless one is under way. It reports whether it did.
-func (r *Replica) startReadRound() bool {
+// startReadRound begins a round for all that wait, unless one is under way.
+func (r *Replica) startReadRound() {
 	q := &r.reads
-	if len(q.queue) == 0 || !r.ownTermCommitted() {
-		return false
+	if len(q.queue) == 0 || !r.isLeader() {
+		return
+	}
+	if f := r.cfg.Flaws; f.LonelyReads || f.UngatedReads && !r.ownTermCommitted() {
+		r.answerReads(q.queue, r.commits)
+		q.queue = nil
+		return
+	}
+	if !r.ownTermCommitted() {
+		return
 	}
 	if len(q.round) > 0 {
 		if r.now-q.roundAt < 2*r.cfg.Heartbeat {
-			return false
+			return
 		}
 		q.queue = append(q.queue, q.round...)
 	}
 	q.round, q.queue = q.queue, nil
 	q.roundAt = r.now
-	if len(r.conf.Voters) > 1 || len(r.conf.VotersOutgoing) > 0 {
+	if len(r.conf.Voters) > 1 {
 		q.rounds++ // a single voter confirms itself without a round
 	}
 	q.context++
 	r.rn.ReadIndex(binary.BigEndian.AppendUint64(nil, q.context))
-	return true
+	r.stirred = true
 }
 
 // onReadState ends a round.
@@ -139,28 +147,35 @@ func (r *Replica) onReadState(s raft.ReadState) {
 	}
 	round := q.round
 	q.round = nil
+	r.answerReads(round, s.Index)
+}
+
+func (r *Replica) answerReads(round []readWaiter, index uint64) {
 	for _, w := range round {
 		if w.from == r.cfg.Self {
-			r.readable(w.id, s.Index)
+			r.readable(w.id, index)
 		} else {
-			r.send(w.from, &wire.ReadIndex{Genesis: r.genesis, ID: w.id, Index: s.Index})
+			r.send(w.from, &wire.ReadIndex{Genesis: r.genesis, ID: w.id, Index: index})
 		}
 	}
 }
 
-func (r *Replica) onReadIndex(from id.PeerID, m *wire.ReadIndex) {
-	if r.rn != nil && m.Genesis == r.genesis && r.known(from) {
+// onReadIndex takes an answer. Whichever leader gives it, it was given after the question, so it serves.
+func (r *Replica) onReadIndex(m *wire.ReadIndex) {
+	if r.rn != nil && m.Genesis == r.genesis {
 		r.readable(m.ID, m.Index)
 	}
 }
 
 // readable answers reads: they are served once index is applied here.
 func (r *Replica) readable(n uint64, index uint64) {
-	g := r.reads.asked[n]
-	if g == nil {
+	q := &r.reads
+	i, is := slices.BinarySearchFunc(q.asked, n, func(g *readGroup, n uint64) int { return cmp.Compare(g.id, n) })
+	if !is {
 		return
 	}
-	delete(r.reads.asked, n)
+	g := q.asked[i]
+	q.asked = slices.Delete(q.asked, i, i+1)
 	for _, x := range g.reads {
 		r.due.reads = append(r.due.reads, ReadReady{Read: x, OK: true, RaftIndex: r.offset + index})
 	}
@@ -169,16 +184,18 @@ func (r *Replica) readable(n uint64, index uint64) {
 // tickReads asks again and gives up.
 func (r *Replica) tickReads() {
 	q := &r.reads
-	for n, g := range q.asked {
+	q.asked = slices.DeleteFunc(q.asked, func(g *readGroup) bool {
 		if r.now-g.since >= r.cfg.Patience {
-			delete(q.asked, n)
 			r.unreadable(g.reads)
-		} else if r.now-g.sent >= 2*r.cfg.Heartbeat && !r.isLeader() {
+			return true
+		}
+		if r.now-g.sent >= 2*r.cfg.Heartbeat && !r.isLeader() {
 			if to, ok := r.reachableLeader(); ok {
-				r.ask(to, n, g)
+				r.ask(to, g)
 			}
 		}
-	}
+		return false
+	})
 	kept := q.waiting[:0]
 	for _, x := range q.waiting {
 		if r.now-x.since >= r.cfg.Patience {

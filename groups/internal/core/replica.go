@@ -18,16 +18,20 @@ import (
 
 // Times of the engine that nobody needs to choose.
 const (
-	helloEvery      = 500 * time.Millisecond // to peers that have not answered, and join requests
-	planEvery       = 200 * time.Millisecond // membership is looked at
+	helloEvery      = 500 * time.Millisecond // to peers that have not heard the latest, and join requests
+	planEvery       = 200 * time.Millisecond // the leader looks at the members while something may be due
+	planCalm        = 1 * time.Second        // and while nothing is
 	foundStep       = 500 * time.Millisecond // a founder of the next rank waits this much longer
 	campaignSpread  = 300 * time.Millisecond // after the leader's connection broke
 	leaveEvery      = 300 * time.Millisecond // leave requests
 	leaveGiveUp     = 3 * time.Second
+	leaveDrain      = 1 * time.Second        // own calls under way are waited for before a departure
 	resendFirst     = 250 * time.Millisecond // calls without progress
 	resendMost      = 2 * time.Second
-	stableFor       = 500 * time.Millisecond // a member counts as healthy after this long a bond
-	firstIndex      = 1                      // raft index at which a history begins
+	silentLately    = 60 * time.Second // a peer that was taken out for its silence is on probation for this long:
+	stableFor       = 5 * time.Second  // it becomes a voter again only after this long a bond
+	silentBeats     = 3                // heartbeats without an answer after which a member is not healthy
+	firstIndex      = 1                // raft index at which a history begins
 	firstTerm       = 1
 	reluctantFactor = 3
 )
@@ -41,20 +45,25 @@ type Replica struct {
 	now   time.Duration
 	born  time.Duration // first event
 	begun bool
-	ended bool // Stop was called, or Left reported
+	ended bool // Stop was called, or the engine gave up
 	fatal error
 	due   queued // what the next Flush hands out
 
-	peers  map[id.PeerID]*peer
-	listed []id.PeerID
+	peers   map[id.PeerID]*peer
+	listed  []id.PeerID
+	version uint64 // of this member's hello
+	said    bool   // in that version: the history is empty
 
 	// The history that this member is part of; zero while blank.
 	genesis wire.Genesis
 	founder wire.Member
-	self    uint64 // member id; while blank, the one to join with, zero if none was chosen
+	self    uint64 // member id; while blank, the one to join with
 	table   *member.Table
-	routes  map[uint64]id.PeerID // where members that the table does not have yet are
+	gone    map[uint64]bool // members that said that they will not come back
+	former  bool            // this engine was part of a history that took it out
+	evicted bool            // that was just found in the log
 	rn      *raft.RawNode
+	stirred bool // rn may have something to say
 
 	role     raft.StateType
 	term     uint64
@@ -63,6 +72,7 @@ type Replica struct {
 	soft     bool              // role, term or lead changed since status was built
 	index    Index             // user index handed out for applying
 	handed   uint64            // raft index handed out for applying
+	commits  uint64            // raft index that the library knows to be committed
 	applied  uint64            // raft index that the driver has applied
 	offset   uint64            // added to raft indices that the driver sees, so that they never repeat in another history
 	applying []*raftpb.Message // responses to give once the driver has applied, oldest first
@@ -77,7 +87,6 @@ type Replica struct {
 	campaignAt time.Duration // zero: none planned
 	helloAt    time.Duration
 	blankSince time.Duration
-	foundAt    time.Duration // earliest, once the rank is known; zero before
 
 	status    *Status
 	onlineAt  time.Duration
@@ -90,7 +99,8 @@ type peer struct {
 	up    bool
 	since time.Duration // of up
 	seen  time.Duration // last message, or the end of the bond
-	hello *wire.Hello   // nil before the first
+	hello *wire.Hello   // the latest, nil before the first
+	heard uint64        // version of this member's hello that the peer has
 	rival bool          // reported as such
 }
 
@@ -106,13 +116,18 @@ func New(cfg Config, log logstore.Log) (*Replica, error) {
 	}
 	cfg.Expect = max(cfg.Expect, 1)
 	r := &Replica{
-		cfg:    cfg,
-		log:    log,
-		rng:    rand.New(rand.NewPCG(cfg.Seed, cfg.BootNonce)),
-		peers:  make(map[id.PeerID]*peer),
-		routes: make(map[uint64]id.PeerID),
-		dirty:  true,
+		cfg:     cfg,
+		log:     log,
+		rng:     rand.New(rand.NewPCG(cfg.Seed, cfg.BootNonce)),
+		peers:   make(map[id.PeerID]*peer),
+		version: 1,
+		gone:    make(map[uint64]bool),
+		dirty:   true,
 	}
+	r.self = r.newID()
+	r.client.base = 1
+	// Answers to an earlier life of this node must not look like answers to this one.
+	r.reads.lastID = r.rng.Uint64() >> 1
 	return r, nil
 }
 
@@ -159,6 +174,7 @@ func (r *Replica) tickRaft() {
 		}
 	}
 	r.rn.Tick()
+	r.stirred = true
 }
 
 // guard runs a step of the engine and turns a panic, which nothing a member sends should cause, into the end of this
@@ -186,7 +202,7 @@ func (r *Replica) Applied(now time.Duration, raftIndex uint64) {
 				return
 			}
 			r.applying = r.applying[1:]
-			r.rn.Step(m)
+			r.step(m)
 		}
 	})
 }
@@ -194,10 +210,7 @@ func (r *Replica) Applied(now time.Duration, raftIndex uint64) {
 // Flush works out what follows from everything that was taken in since the last one.
 func (r *Replica) Flush(now time.Duration, out *Output) {
 	r.at(now)
-	*out = Output{
-		Send: out.Send[:0], Apply: out.Apply[:0], Acked: out.Acked[:0], Failed: out.Failed[:0],
-		Reads: out.Reads[:0], Peers: out.Peers[:0],
-	}
+	out.Status, out.Fatal = nil, nil
 	if r.fatal == nil && !r.ended {
 		r.guard(r.work)
 	}
@@ -210,7 +223,7 @@ func (r *Replica) Flush(now time.Duration, out *Output) {
 		r.dirty = false
 		out.Status = r.buildStatus()
 	}
-	r.due.moveTo(out)
+	r.due.exchange(out)
 }
 
 // work lets raft, the calls, the reads and the members push each other until none has anything to do.
@@ -224,7 +237,9 @@ func (r *Replica) work() {
 			return
 		}
 		r.planMembers()
-		if !r.proposeWaiting() && !r.startReadRound() && !r.rn.HasReady() {
+		r.proposeWaiting()
+		r.startReadRound()
+		if !r.stirred {
 			return
 		}
 	}
@@ -242,40 +257,42 @@ type queued struct {
 	reset  bool
 }
 
-// moveTo empties the queue into out.
-func (q *queued) moveTo(out *Output) {
-	out.Send = append(out.Send, q.send...)
-	out.Apply = append(out.Apply, q.apply...)
-	out.Failed = append(out.Failed, q.failed...)
-	out.Acked = append(out.Acked, q.acked...)
-	out.Reads = append(out.Reads, q.reads...)
-	out.Peers = append(out.Peers, q.peers...)
-	out.Left, out.Reset = q.left, q.reset
-	clear(q.send)
-	clear(q.apply)
-	clear(q.failed)
-	clear(q.acked)
-	clear(q.reads)
-	*q = queued{send: q.send[:0], apply: q.apply[:0], failed: q.failed[:0], acked: q.acked[:0], reads: q.reads[:0], peers: q.peers[:0]}
+// exchange gives out what was queued, and takes the slices of the last time to be filled again.
+func (q *queued) exchange(out *Output) {
+	out.Send, q.send = q.send, emptied(out.Send)
+	out.Apply, q.apply = q.apply, emptied(out.Apply)
+	out.Failed, q.failed = q.failed, emptied(out.Failed)
+	out.Acked, q.acked = q.acked, emptied(out.Acked)
+	out.Reads, q.reads = q.reads, emptied(out.Reads)
+	out.Peers, q.peers = q.peers, emptied(out.Peers)
+	out.Left, q.left = q.left, false
+	out.Reset, q.reset = q.reset, false
+}
+
+func emptied[T any](s []T) []T {
+	clear(s)
+	return s[:0]
 }
 
 // send queues a message for a peer. It is lost if there is no bond.
 func (r *Replica) send(to id.PeerID, m wire.Message) {
-	if p := r.peers[to]; p == nil || !p.up {
+	if !r.bondedWith(to) {
 		return
 	}
 	r.due.send = append(r.due.send, Envelope{To: to, Message: m})
 }
 
-// peerOf returns where a member is.
+// peerOf returns where a member is. The table may not have it yet; then it is where a hello says so.
 func (r *Replica) peerOf(member uint64) (id.PeerID, bool) {
-	if r.table != nil {
-		if row := r.table.Get(member); row != nil {
-			return row.Peer, true
+	if row := r.table.Get(member); row != nil {
+		return row.Peer, true
+	}
+	for who, p := range r.peers {
+		if h := p.hello; h != nil && h.Member == member && h.Genesis == r.genesis {
+			return who, true // ids are random: no two peers have the same
 		}
 	}
-	p, ok := r.routes[member]
-	return p, ok
+	return id.PeerID{}, false
 }
 
 // leaderPeer returns the leader's node, zero if unknown.
@@ -296,23 +313,38 @@ func (r *Replica) isVoter() bool { return r.conf != nil && slices.Contains(r.con
 
 // bonded returns the peers that are up, in a fixed order.
 func (r *Replica) bonded() []id.PeerID {
+	return r.bondedIf(func(*peer) bool { return true })
+}
+
+// bondedIf returns the peers that are up and fit, in a fixed order.
+func (r *Replica) bondedIf(fits func(*peer) bool) []id.PeerID {
 	var out []id.PeerID
-	for p, st := range r.peers {
-		if st.up {
-			out = append(out, p)
+	for who, p := range r.peers {
+		if p.up && fits(p) {
+			out = append(out, who)
 		}
 	}
 	slices.SortFunc(out, id.PeerID.Compare)
 	return out
 }
 
-// newID returns a random number that is not zero and not one that raft keeps for itself.
+func (r *Replica) bondedWith(who id.PeerID) bool {
+	p := r.peers[who]
+	return p != nil && p.up
+}
+
+// newID returns a random member id.
 func (r *Replica) newID() uint64 {
 	for {
-		if v := r.rng.Uint64(); v != 0 && v < raft.LocalApplyThread && v < raft.LocalAppendThread {
+		if v := r.rng.Uint64(); validMember(v) {
 			return v
 		}
 	}
+}
+
+// validMember reports whether a member can have that id: not zero, nor one that the library keeps for itself.
+func validMember(v uint64) bool {
+	return v != 0 && v < raft.LocalApplyThread && v < raft.LocalAppendThread
 }
 
 func (r *Replica) newGenesis() (g wire.Genesis) {

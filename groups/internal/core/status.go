@@ -69,7 +69,7 @@ func sameStatus(a, b *Status) bool {
 	}
 	for i := range a.Members {
 		x, y := a.Members[i], b.Members[i]
-		x.LastSeen, y.LastSeen, x.Match, y.Match = 0, 0, 0, 0
+		x.LastSeen, y.LastSeen = 0, 0
 		if x != y {
 			return false
 		}

@@ -34,7 +34,7 @@ const overloaded = core.FailedOverloaded
 // GroupConfig is what a group is joined with.
 type GroupConfig struct {
 	ID      id.ID
-	Engine  core.Config // the driver fills in Self, Incarnation, BootNonce, Seed, Tick and Log
+	Engine  core.Config // the driver fills in Self, BootNonce, Seed, Tick and Log
 	Bond    bond.Local  // the driver fills in Group and Sink
 	Storage logstore.Store
 
@@ -199,7 +199,6 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 	e := &cfg.Engine
 	e.Group = cfg.ID
 	e.Self = s.node.ID()
-	e.Incarnation = int64(s.node.Host.Incarnation())
 	e.BootNonce = random()
 	e.Seed = random()
 	e.Tick = Tick

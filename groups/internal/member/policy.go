@@ -1,7 +1,5 @@
 package member
 
-import "github.com/mosaik-go/mosaik/groups/internal/wire"
-
 // State is what a leader knows of one member when it decides.
 type State struct {
 	ID       uint64
@@ -9,7 +7,7 @@ type State struct {
 	Observer bool
 	Leader   bool // the one that decides
 	Healthy  bool // reachable, and heard from lately
-	CaughtUp bool // holds the log up to what was committed a moment ago
+	CaughtUp bool // holds the log up to what was committed a moment ago, and may vote as far as its past goes
 	Leaving  bool // asked to be taken out
 	Dead     bool // will not come back under this id, or was silent too long
 }
@@ -26,72 +24,70 @@ func Target(n, most int) int {
 	return n
 }
 
-// Plan returns the next change to make, nil if none. It makes one step at a time, and never one that would leave the
-// voters without a healthy majority or needs a majority that is not healthy now.
-func Plan(all []State, maxVoters int) []Op {
-	// 1. Members that leave or are dead go; a voter is replaced in the same step if somebody can take its place.
+// Plan returns the next change to make, if one is due: one member at a time, and never one that would leave the voters
+// without a healthy majority or that needs a majority which is not healthy now (the rules of Consul's autopilot).
+//
+// A dead voter goes before another takes its place: without it the others tolerate as many failures as with it, and a
+// newcomer that fails at once does no harm. One that leaves while it is healthy goes after another has taken its place.
+func Plan(all []State, maxVoters int) (Op, bool) {
+	if !majority(all, 0, false) {
+		return Op{}, false // nothing can be agreed on
+	}
 	for _, m := range all {
-		if m.Leader || !m.Leaving && !m.Dead {
-			continue
-		}
-		if !m.Voter {
-			if safe(all, nil) {
-				return []Op{op(Remove, m)}
-			}
-			continue
-		}
-		remove := op(Remove, m)
-		if sub := candidate(all); sub != nil && voters(all) <= Target(staying(all), maxVoters) {
-			if swap := []Op{remove, op(Promote, *sub)}; safe(all, swap) {
-				return swap
-			}
-		}
-		if safe(all, []Op{remove}) {
-			return []Op{remove}
+		if m.Dead && !m.Leader && (!m.Voter || majority(all, m.ID, false)) {
+			return op(Remove, m), true
 		}
 	}
-	// 2. The number of voters follows the number of members.
-	target := Target(staying(all), maxVoters)
-	standing := 0 // voters that stay
+	target, standing := Target(staying(all), maxVoters), 0
 	for _, m := range all {
 		if m.Voter && !m.Leaving && !m.Dead {
 			standing++
 		}
 	}
-	switch {
-	case standing < target:
+	if standing < target && sparesCandidate(all) {
 		if m := candidate(all); m != nil {
-			if promote := []Op{op(Promote, *m)}; safe(all, promote) {
-				return promote
-			}
-		}
-	case standing > target:
-		if m := surplus(all); m != nil {
-			if demote := []Op{op(Demote, *m)}; safe(all, demote) {
-				return demote
-			}
+			return op(Promote, *m), true
 		}
 	}
-	return nil
+	for _, m := range all {
+		if m.Leaving && !m.Leader && (!m.Voter || majority(all, m.ID, false)) {
+			return op(Remove, m), true
+		}
+	}
+	if standing > target {
+		if m := surplus(all); m != nil && majority(all, m.ID, false) {
+			return op(Demote, *m), true
+		}
+	}
+	return Op{}, false
 }
 
-func op(k OpKind, m State) Op { return Op{Kind: k, Member: wire.Member{ID: m.ID}} }
+// Calm reports whether the members are as they should be, so that nothing is to be done before something happens: all
+// are healthy and stay, and as many vote as should.
+func Calm(all []State, maxVoters int) bool {
+	voters := 0
+	for _, m := range all {
+		if m.Dead || m.Leaving || !m.Healthy && !m.Leader {
+			return false
+		}
+		if m.Voter {
+			voters++
+		}
+	}
+	return voters == Target(staying(all), maxVoters)
+}
+
+func op(k OpKind, m State) Op {
+	o := Op{Kind: k}
+	o.Member.ID = m.ID
+	return o
+}
 
 // staying counts the members that may vote and will be there.
 func staying(all []State) int {
 	n := 0
 	for _, m := range all {
 		if !m.Observer && !m.Leaving && !m.Dead {
-			n++
-		}
-	}
-	return n
-}
-
-func voters(all []State) int {
-	n := 0
-	for _, m := range all {
-		if m.Voter {
 			n++
 		}
 	}
@@ -108,40 +104,47 @@ func candidate(all []State) *State {
 	return nil
 }
 
+// sparesCandidate reports whether one more voter does no harm even if it fails at once: the others are most of the voters
+// without it. Where all are healthy one may be added in any case, or a group would never grow beyond its founder.
+func sparesCandidate(all []State) bool {
+	total, healthy := 0, 0
+	for _, m := range all {
+		if m.Voter {
+			total++
+			if m.Healthy || m.Leader {
+				healthy++
+			}
+		}
+	}
+	return healthy == total || healthy > (total+1)/2
+}
+
 // surplus returns the voter to demote: one that is not healthy before one that is, never the leader.
 func surplus(all []State) *State {
 	var pick *State
 	for i := range all {
 		m := &all[i]
-		if m.Voter && !m.Leader && (pick == nil || pick.Healthy && !m.Healthy) {
+		if m.Voter && !m.Leader && !m.Leaving && !m.Dead && (pick == nil || pick.Healthy && !m.Healthy) {
 			pick = m
 		}
 	}
 	return pick
 }
 
-// safe reports whether a healthy majority votes now and after the operations.
-func safe(all []State, ops []Op) bool {
-	count := func(voter func(State) bool) bool {
-		total, healthy := 0, 0
-		for _, m := range all {
-			if voter(m) {
-				total++
-				if m.Healthy || m.Leader {
-					healthy++
-				}
+// majority reports whether most of the voters are healthy, when the changed member votes or not as given.
+func majority(all []State, changed uint64, votes bool) bool {
+	total, healthy := 0, 0
+	for _, m := range all {
+		voter := m.Voter
+		if m.ID == changed {
+			voter = votes
+		}
+		if voter {
+			total++
+			if m.Healthy || m.Leader {
+				healthy++
 			}
 		}
-		return total > 0 && healthy > total/2
 	}
-	now := func(m State) bool { return m.Voter }
-	after := func(m State) bool {
-		for _, o := range ops {
-			if o.Member.ID == m.ID {
-				return o.Kind == Promote
-			}
-		}
-		return m.Voter
-	}
-	return count(now) && count(after)
+	return healthy > total/2
 }

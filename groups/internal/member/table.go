@@ -3,6 +3,7 @@
 package member
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -32,7 +33,7 @@ type Table struct {
 }
 
 // removedKept is how many removed members are remembered, to tell them if they come back.
-const removedKept = 1024
+const removedKept = 4096
 
 // NewTable returns the table with which a history begins: its founder, who votes.
 func NewTable(founder wire.Member) *Table {
@@ -47,20 +48,14 @@ func (t *Table) Get(member uint64) *Row { return t.rows[member] }
 // Len returns the number of members.
 func (t *Table) Len() int { return len(t.rows) }
 
-// All returns all rows by member id.
+// All returns all rows, by peer and then by member id.
 func (t *Table) All() []*Row {
 	out := make([]*Row, 0, len(t.rows))
 	for _, r := range t.rows {
 		out = append(out, r)
 	}
 	slices.SortFunc(out, func(a, b *Row) int {
-		if c := a.Peer.Compare(b.Peer); c != 0 {
-			return c
-		}
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
+		return cmp.Or(a.Peer.Compare(b.Peer), cmp.Compare(a.ID, b.ID))
 	})
 	return out
 }
@@ -76,21 +71,20 @@ func (t *Table) Voters() int {
 	return n
 }
 
-// ByPeer returns the rows of a peer: more than one when it came back before its old life was taken out.
-func (t *Table) ByPeer(p id.PeerID) []*Row {
-	var out []*Row
+// Has reports whether a peer has a row. It has more than one when it came back before its old life was taken out.
+func (t *Table) Has(p id.PeerID) bool {
 	for _, r := range t.rows {
 		if r.Peer == p {
-			out = append(out, r)
+			return true
 		}
 	}
-	return out
+	return false
 }
 
 // WasRemoved reports whether the member was taken out, as far as is remembered.
 func (t *Table) WasRemoved(member uint64) bool { return slices.Contains(t.removed, member) }
 
-// OpKind says what a change does with one member.
+// OpKind says what a change does with a member.
 type OpKind uint8
 
 const (
@@ -100,76 +94,76 @@ const (
 	Remove
 )
 
-// Op changes one member.
+// Op changes one member. One at a time is enough, and is safe without joint configurations: the majorities before and
+// after it have a member in common (Ongaro, Consensus: Bridging Theory and Practice, §4.1).
 type Op struct {
 	Kind   OpKind
 	Member wire.Member // only ID matters unless Kind is Add
 }
 
-// Apply changes the table. Operations that do not fit are ignored, on all replicas alike.
-func (t *Table) Apply(ops []Op) {
-	for _, op := range ops {
-		r := t.rows[op.Member.ID]
-		switch op.Kind {
-		case Add:
-			if r == nil && !t.WasRemoved(op.Member.ID) {
-				t.rows[op.Member.ID] = &Row{Member: op.Member}
-			}
-		case Promote:
-			if r != nil {
-				r.Voter = true
-			}
-		case Demote:
-			if r != nil {
-				r.Voter = false
-			}
-		case Remove:
-			if r != nil {
-				delete(t.rows, op.Member.ID)
-				t.removed = append(t.removed, op.Member.ID)
-				if len(t.removed) > removedKept {
-					t.removed = slices.Delete(t.removed, 0, len(t.removed)-removedKept)
-				}
-			}
+// Apply changes the table and reports whether it did. An operation that does not fit is ignored, on all replicas alike;
+// in particular a member that was taken out never comes back under its id, and the last voter stays.
+func (t *Table) Apply(op Op) bool {
+	r := t.rows[op.Member.ID]
+	switch op.Kind {
+	case Add:
+		if r != nil || t.WasRemoved(op.Member.ID) {
+			return false
 		}
+		t.rows[op.Member.ID] = &Row{Member: op.Member}
+	case Promote:
+		if r == nil || r.Voter {
+			return false
+		}
+		r.Voter = true
+	case Demote:
+		if r == nil || !r.Voter || t.Voters() == 1 {
+			return false
+		}
+		r.Voter = false
+	case Remove:
+		if r == nil || r.Voter && t.Voters() == 1 {
+			return false
+		}
+		delete(t.rows, op.Member.ID)
+		t.removed = append(t.removed, op.Member.ID)
+		if len(t.removed) > removedKept {
+			t.removed = slices.Delete(t.removed, 0, len(t.removed)-removedKept)
+		}
+	default:
+		return false
 	}
+	return true
 }
 
 // opSize is the length of an encoded operation.
 const opSize = 1 + 8 + id.Size + 8 + 1
 
-// Encode returns operations as they stand in the log.
-func Encode(ops []Op) []byte {
-	b := make([]byte, 0, len(ops)*opSize)
-	for _, op := range ops {
-		b = append(b, byte(op.Kind))
-		b = binary.BigEndian.AppendUint64(b, op.Member.ID)
-		b = append(b, op.Member.Peer[:]...)
-		b = binary.BigEndian.AppendUint64(b, op.Member.Nonce)
-		b = append(b, op.Member.Preference)
-	}
-	return b
+// Encode returns an operation as it stands in the log.
+func Encode(op Op) []byte {
+	b := make([]byte, 0, opSize)
+	b = append(b, byte(op.Kind))
+	b = binary.BigEndian.AppendUint64(b, op.Member.ID)
+	b = append(b, op.Member.Peer[:]...)
+	b = binary.BigEndian.AppendUint64(b, op.Member.Nonce)
+	return append(b, op.Member.Preference)
 }
 
-// errOps reports operations in the log that cannot be read.
-var errOps = errors.New("member: malformed change in the log")
+// errOp reports an operation in the log that cannot be read.
+var errOp = errors.New("member: malformed change in the log")
 
 // Decode reads what Encode wrote.
-func Decode(b []byte) ([]Op, error) {
-	if len(b)%opSize != 0 {
-		return nil, errOps
+func Decode(b []byte) (Op, error) {
+	if len(b) != opSize {
+		return Op{}, errOp
 	}
-	ops := make([]Op, 0, len(b)/opSize)
-	for ; len(b) > 0; b = b[opSize:] {
-		op := Op{Kind: OpKind(b[0])}
-		op.Member.ID = binary.BigEndian.Uint64(b[1:])
-		copy(op.Member.Peer[:], b[9:])
-		op.Member.Nonce = binary.BigEndian.Uint64(b[9+id.Size:])
-		op.Member.Preference = b[opSize-1]
-		if op.Kind < Add || op.Kind > Remove || op.Member.ID == 0 {
-			return nil, errOps
-		}
-		ops = append(ops, op)
+	op := Op{Kind: OpKind(b[0])}
+	op.Member.ID = binary.BigEndian.Uint64(b[1:])
+	copy(op.Member.Peer[:], b[9:])
+	op.Member.Nonce = binary.BigEndian.Uint64(b[9+id.Size:])
+	op.Member.Preference = b[opSize-1]
+	if op.Kind < Add || op.Kind > Remove || op.Member.ID == 0 || op.Member.Preference > Observer {
+		return Op{}, errOp
 	}
-	return ops, nil
+	return op, nil
 }

@@ -23,11 +23,12 @@ func Decode(src []byte) (Message, error) {
 	switch kind {
 	case kindHello:
 		m = &Hello{
-			Genesis: r.genesis(), Nonce: r.uint(), Member: r.uint(), Preference: r.byte(), Empty: r.bool(),
+			Seq: r.uint(), Heard: r.uint(), Ask: r.bool(),
+			Genesis: r.genesis(), Nonce: r.uint(), Member: r.uint(), Preference: r.preference(), Empty: r.bool(),
 			Leader: r.peer(), Commands: r.uint(),
 		}
 	case kindJoin:
-		m = &Join{Genesis: r.genesis(), Member: r.uint(), Nonce: r.uint(), Preference: r.byte()}
+		m = &Join{Genesis: r.genesis(), Member: r.uint(), Nonce: r.uint(), Preference: r.preference()}
 	case kindAccept:
 		m = &Accept{Genesis: r.genesis(), Member: r.uint(), Founder: r.member()}
 	case kindRemoved:
@@ -59,6 +60,9 @@ func Decode(src []byte) (Message, error) {
 }
 
 func (m *Hello) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, m.Seq)
+	b = binary.AppendUvarint(b, m.Heard)
+	b = appendBool(b, m.Ask)
 	b = append(b, m.Genesis[:]...)
 	b = binary.AppendUvarint(b, m.Nonce)
 	b = binary.AppendUvarint(b, m.Member)

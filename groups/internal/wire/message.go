@@ -1,8 +1,9 @@
 // Package wire holds the messages that the engines of a group's members exchange, and their encoding.
 //
 // A message is one byte for its kind, the genesis it belongs to, and its fields: integers as unsigned varints, byte
-// strings with their length before them. Decoding checks every length against what is left before it allocates, so a
-// message costs no more memory than a small multiple of its bytes.
+// strings with their length before them. A message has one encoding: what is longer than it needs to be is refused.
+// Decoding checks every length against what is left before it allocates, and limits the number of entries, so that
+// hostile bytes cost a bounded multiple of their own size.
 package wire
 
 import (
@@ -39,6 +40,9 @@ const (
 	kindRaft
 )
 
+// PreferenceMost is the highest value of a preference: the members' wish to lead, as core.Preference counts it.
+const PreferenceMost = 2
+
 // Member is one row of the member table.
 type Member struct {
 	ID         uint64
@@ -47,11 +51,15 @@ type Member struct {
 	Preference uint8
 }
 
-// Hello says where a member stands. It is sent when a bond comes up and whenever it changes in a way that others act on.
+// Hello says where a member stands. It is sent when a bond comes up and whenever it changes in a way that others act on,
+// and again until the receiver is known to have heard the latest version.
 type Hello struct {
+	Seq        uint64  // version, from one; a lower one than heard before is out of date
+	Heard      uint64  // latest version of the receiver's hello that came to the sender, zero if none
+	Ask        bool    // the sender wants an answer
 	Genesis    Genesis // zero: the member has no history yet
 	Nonce      uint64  // of the engine's life
-	Member     uint64  // zero: not a member
+	Member     uint64  // the sender's id in that history, or the one it asks to join with
 	Preference uint8
 	Empty      bool      // the history is the sender's alone and holds no command
 	Leader     id.PeerID // zero: unknown

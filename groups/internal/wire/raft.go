@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"math"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -53,9 +54,9 @@ func appendRaft(b []byte, m *raftpb.Message) []byte {
 	return b
 }
 
-// exchanged says which types of raft messages members exchange. Everything else is local to a node, or is not used
+// Exchanged says which types of raft messages members exchange. Everything else is local to a node, or is not used
 // here: proposals and reads travel in messages of our own, and state in snapshots does not.
-func exchanged(t raftpb.MessageType) bool {
+func Exchanged(t raftpb.MessageType) bool {
 	switch t {
 	case raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
 		raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow:
@@ -79,14 +80,18 @@ type entried struct {
 	term, index uint64
 }
 
-// entryMin is the least that an encoded entry takes.
-const entryMin = 3
+// entryMin is the least that an encoded entry takes, and entriesMost how many entries a message may hold. Entries with
+// commands take some twenty bytes at least, so this is more than the library puts into one of its messages (one MiB).
+const (
+	entryMin    = 3
+	entriesMost = 1 << 16
+)
 
 func (r *reader) raft() *raftpb.Message {
 	x := new(rafted)
 	x.typ = raftpb.MessageType(r.byte())
 	flags := r.byte()
-	if !exchanged(x.typ) || flags >= flagContext<<1 {
+	if !Exchanged(x.typ) || flags >= flagContext<<1 {
 		r.bad = true
 		return nil
 	}
@@ -100,10 +105,15 @@ func (r *reader) raft() *raftpb.Message {
 	}
 	if flags&flagContext != 0 {
 		m.Context = append([]byte(nil), r.bytes()...)
+		r.bad = r.bad || len(m.Context) == 0
 	}
 	if flags&flagEntries != 0 {
 		r.own()
 		n := r.count(entryMin)
+		if n == 0 || n > entriesMost || x.index > math.MaxUint64-uint64(n) {
+			r.bad = true
+			return nil
+		}
 		block := make([]entried, n)
 		m.Entries = make([]*raftpb.Entry, n)
 		for i := range block {

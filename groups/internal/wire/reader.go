@@ -44,7 +44,7 @@ func (r *reader) bool() bool {
 
 func (r *reader) uint() uint64 {
 	v, n := binary.Uvarint(r.b)
-	if r.bad || n <= 0 {
+	if r.bad || n <= 0 || n > 1 && r.b[n-1] == 0 {
 		r.bad = true
 		return 0
 	}
@@ -85,7 +85,15 @@ func (r *reader) peer() (p id.PeerID) {
 }
 
 func (r *reader) member() Member {
-	return Member{ID: r.uint(), Peer: r.peer(), Nonce: r.uint(), Preference: r.byte()}
+	return Member{ID: r.uint(), Peer: r.peer(), Nonce: r.uint(), Preference: r.preference()}
+}
+
+func (r *reader) preference() byte {
+	v := r.byte()
+	if v > PreferenceMost {
+		r.bad = true
+	}
+	return v
 }
 
 func (r *reader) items() []Item {
