@@ -4,45 +4,67 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anishathalye/porcupine"
+
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 )
 
 // Scenario is a run with clients and faults, all drawn from a seed.
 type Scenario struct {
-	Seed    uint64
-	Faults  Faults
-	Length  time.Duration // of the part with faults
+	Seed   uint64
+	Bugs   Bugs
+	Length time.Duration // of the part with faults, in virtual time
+
 	World   *World
 	History []*Op
-	Nodes   int
+	Stats   Stats
 
+	eyes    *observer
+	most    int // nodes at a time
+	calls   int
 	clients int
 	names   []string
-	applied map[core.Index]string // what stands at each index, on whatever replica
-	leaders map[string]string     // by history and term
-	broken  error
 	stopped bool
-	crashed int
 }
 
-// Run plays a scenario to its end and returns the first violation of an invariant. The caller checks the history.
+// Stats counts what happened in a scenario.
+type Stats struct{ Done, Unknown, Refused, Crashes, Leaves, Joins, Leaders int }
+
+// Add sums up.
+func (s *Stats) Add(o Stats) {
+	s.Done += o.Done
+	s.Unknown += o.Unknown
+	s.Refused += o.Refused
+	s.Crashes += o.Crashes
+	s.Leaves += o.Leaves
+	s.Joins += o.Joins
+	s.Leaders += o.Leaders
+}
+
+// Run plays a scenario to its end and returns the first violation of what a group promises.
 func (s *Scenario) Run() error {
-	w := New(s.Seed, Network{})
-	s.World = w
-	w.faults = s.Faults
-	s.Nodes = 3 + w.Rng.IntN(3)
+	w := s.World
+	if w == nil {
+		w = New(s.Seed, Network{})
+		s.World = w
+	}
+	w.Bugs = s.Bugs
+	s.eyes = newObserver()
+	w.Notice = s.eyes.notice
+	n := 3 + w.Rng.IntN(3)
+	s.most = n + w.Rng.IntN(3)
 	w.Net = Network{Delay: time.Millisecond, Jitter: time.Duration(1+w.Rng.IntN(20)) * time.Millisecond}
-	s.applied = make(map[core.Index]string)
-	s.leaders = make(map[string]string)
 	s.names = []string{"x", "y", "z"}[:1+w.Rng.IntN(3)]
-	for i := range s.Nodes {
+	s.tune()
+	expect := 1 + w.Rng.IntN(n)
+	for i := range n {
 		pref := core.Normal
 		if i > 2 && w.Rng.IntN(4) == 0 {
 			pref = core.Observer
 		} else if w.Rng.IntN(8) == 0 {
 			pref = core.Reluctant
 		}
-		w.Start(i, pref, s.Nodes/2+1)
+		w.Start(i, pref, expect)
 	}
 	if !w.Until(40*time.Second, s.settled) {
 		return fmt.Errorf("the group did not form: %v", s.describe())
@@ -57,7 +79,7 @@ func (s *Scenario) Run() error {
 	}
 	s.faultLater()
 	s.watch()
-	w.Run(s.Length)
+	w.Until(s.Length, func() bool { return s.eyes.broken != nil })
 
 	// After the faults everything must work again.
 	s.stopped = true
@@ -65,25 +87,63 @@ func (s *Scenario) Run() error {
 	w.Heal()
 	for _, n := range w.nodes {
 		n.Slow = 0
-		if !n.Alive {
-			w.Start(n.Index, core.Normal, s.Nodes/2+1)
-		}
+		n.resume()
+		s.replace(n)
 	}
-	if !w.Until(120*time.Second, func() bool { return s.broken != nil || s.settled() && s.quiet() }) {
+	recovered := w.Until(120*time.Second, func() bool { return s.eyes.broken != nil || s.settled() && s.quiet() })
+	if s.eyes.broken == nil && recovered {
+		w.Run(2 * time.Second)
+	}
+	s.count()
+	s.eyes.compare(w.nodes)
+	switch {
+	case s.eyes.broken != nil:
+		return s.eyes.broken
+	case !recovered:
 		return fmt.Errorf("the group does not recover: %v", s.describe())
 	}
-	w.Run(2 * time.Second)
-	s.check()
-	return s.broken
+	if err := outcomes(s.History, w.nodes); err != nil {
+		return err
+	}
+	if Linearizable(s.History, 20*time.Second) == porcupine.Illegal {
+		return fmt.Errorf("the history of %d operations is not linearizable", len(s.History))
+	}
+	return nil
+}
+
+// tune draws limits of the engine, small ones too, so that they matter.
+func (s *Scenario) tune() {
+	rng := s.World.Rng
+	inflight, voters, entry := 1+rng.IntN(4), 3+2*rng.IntN(2), 1<<20
+	if rng.IntN(3) == 0 {
+		entry = 48
+	}
+	s.World.Tune = func(c *core.Config) { c.MaxInflight, c.MaxVoters, c.MaxEntryBytes = inflight, voters, entry }
 }
 
 // settled reports whether every machine is online in one group of all.
-func (s *Scenario) settled() bool { return s.World.formed(s.Nodes)() }
+func (s *Scenario) settled() bool { return s.World.Whole() }
 
-// quiet reports whether no operation is under way.
+// Whole reports whether all nodes live and are online in one group of all.
+func (w *World) Whole() bool {
+	for _, n := range w.nodes {
+		if !n.Alive || n.Left || n.Status == nil || !n.Status.Online || len(n.Status.Members) != len(w.nodes) ||
+			n.Status.Genesis != w.nodes[0].Status.Genesis {
+			return false
+		}
+	}
+	return true
+}
+
+// quiet reports whether no operation is under way and all replicas have applied the same.
 func (s *Scenario) quiet() bool {
 	for _, o := range s.History {
 		if !o.Done {
+			return false
+		}
+	}
+	for _, n := range s.World.nodes {
+		if len(n.Log) != len(s.World.nodes[0].Log) {
 			return false
 		}
 	}
@@ -94,50 +154,92 @@ func (s *Scenario) describe() []string {
 	var out []string
 	for _, n := range s.World.nodes {
 		if n.Status == nil {
-			out = append(out, fmt.Sprintf("n%d alive=%v without status", n.Index, n.Alive))
+			out = append(out, fmt.Sprintf("%v alive=%v without status", n, n.Alive))
 			continue
 		}
-		out = append(out, fmt.Sprintf("n%d.%d alive=%v role=%d term=%d online=%v %q members=%d/%d voters fatal=%v",
-			n.Index, n.Life, n.Alive, n.Status.Role, n.Status.Term, n.Status.Online, n.Status.Reason, len(n.Status.Members), n.Status.Voters, n.Fatal))
+		out = append(out, fmt.Sprintf("%v alive=%v role=%d term=%d online=%v %q members=%d/%d voters history=%x applied=%d fatal=%v",
+			n, n.Alive, n.Status.Role, n.Status.Term, n.Status.Online, n.Status.Reason, len(n.Status.Members), n.Status.Voters,
+			n.Status.Genesis[:3], len(n.Log), n.Fatal))
+		for _, m := range n.Status.Members {
+			out = append(out, fmt.Sprintf("  %x on n%d voter=%v reachable=%v", m.ID, int(m.Peer[0])-1, m.Voter, m.Reachable))
+		}
 	}
 	for _, o := range s.History {
 		if !o.Done {
-			out = append(out, fmt.Sprintf("client %d waits since %v: %s", o.Client, o.Begin, o.Cmd))
+			out = append(out, fmt.Sprintf("%v waits since %v", o, o.Begin))
 		}
 	}
 	return out
 }
 
-// client runs one operation after the other, each on any node.
+func (s *Scenario) count() {
+	st := &s.Stats
+	for _, o := range s.History {
+		switch {
+		case o.OK || o.Acked:
+			st.Done++
+		case o.Maybe || !o.Done:
+			st.Unknown++
+		default:
+			st.Refused++
+		}
+	}
+	st.Leaders = len(s.eyes.leaders)
+}
+
+// client runs one operation after the other, each on any node, and now and then several at once.
 func (s *Scenario) client(c int) {
 	w := s.World
 	if s.stopped {
 		return
 	}
 	n := w.nodes[w.Rng.IntN(len(w.nodes))]
-	name := s.names[w.Rng.IntN(len(s.names))]
-	next := func() {
-		w.After(time.Duration(1+w.Rng.IntN(200))*time.Millisecond, func() { s.client(c) })
+	left := 1
+	if w.Rng.IntN(10) == 0 {
+		left = 2 + w.Rng.IntN(3)
 	}
-	var o *Op
-	switch w.Rng.IntN(4) {
-	case 0:
-		o = w.Execute(n, c, fmt.Sprintf("w %s %d", name, 1000*w.Rng.IntN(1000)), next)
-	case 1, 2:
-		o = w.Execute(n, c, fmt.Sprintf("a %s %d", name, 1+w.Rng.IntN(9)), next)
-	default:
-		o = w.Read(n, c, name, next)
+	then := func() {
+		if left--; left == 0 {
+			w.After(time.Duration(1+w.Rng.IntN(200))*time.Millisecond, func() { s.client(c) })
+		}
 	}
+	for range left {
+		s.operation(c, n, then)
+	}
+}
+
+// operation begins one operation.
+func (s *Scenario) operation(c int, n *Node, then func()) {
+	w := s.World
+	o := &Op{Client: c, Name: s.names[w.Rng.IntN(len(s.names))]}
 	s.History = append(s.History, o)
+	if w.Rng.IntN(4) == 0 {
+		w.Read(n, o, then)
+	} else {
+		s.calls++
+		o.ID = s.calls
+		o.Call = fmt.Sprintf("%d:", o.ID)
+		for i := range 1 + w.Rng.IntN(8)/6 {
+			if i > 0 {
+				o.Call += ";"
+			}
+			if w.Rng.IntN(3) == 0 {
+				o.Call += fmt.Sprintf("w %s %d", o.Name, 1000*w.Rng.IntN(1000))
+			} else {
+				o.Call += fmt.Sprintf("a %s %d", o.Name, 1+w.Rng.IntN(9))
+			}
+		}
+		o.Feed = w.Rng.IntN(8) == 0
+		w.Submit(n, o, then)
+	}
 	if o.Done {
 		return
 	}
-	life := n
 	var watch func()
 	watch = func() {
 		switch {
 		case o.Done:
-		case !life.Alive:
+		case !n.Alive:
 			o.Abandon()
 		default:
 			w.After(100*time.Millisecond, watch)
@@ -145,142 +247,16 @@ func (s *Scenario) client(c int) {
 	}
 	watch()
 	if w.Rng.IntN(10) == 0 { // an impatient caller
-		w.After(time.Duration(w.Rng.IntN(3000))*time.Millisecond, func() {
-			if !o.Done && o.call != nil && life.Alive {
-				life.eng.Cancel(life.clock(), o.call)
-				life.flush()
-			}
-		})
+		w.After(time.Duration(w.Rng.IntN(3000))*time.Millisecond, func() { w.Cancel(o) })
 	}
 }
 
-// faultLater plans the next fault.
-func (s *Scenario) faultLater() {
-	w := s.World
-	w.After(time.Duration(200+w.Rng.IntN(4000))*time.Millisecond, func() {
-		if s.stopped {
-			return
-		}
-		s.fault()
-		s.faultLater()
-	})
-}
-
-func (s *Scenario) fault() {
-	w := s.World
-	a, b := w.Rng.IntN(len(w.nodes)), w.Rng.IntN(len(w.nodes))
-	switch w.Rng.IntN(12) {
-	case 0, 1: // one against the rest
-		for i := range w.nodes {
-			if i != a {
-				w.Cut(a, i)
-				w.Cut(i, a)
-			}
-		}
-	case 2: // two halves
-		for i := range w.nodes {
-			for j := range w.nodes {
-				if i != j && (i <= a) != (j <= a) {
-					w.Cut(i, j)
-				}
-			}
-		}
-	case 3: // one pair
-		if a != b {
-			w.Cut(a, b)
-			w.Cut(b, a)
-		}
-	case 4: // one direction
-		if a != b {
-			w.Cut(a, b)
-		}
-	case 5:
-		if a != b {
-			w.breakBond(w.nodes[a], w.nodes[b], w.Rng.IntN(2) == 0)
-		}
-	case 6, 7:
-		if n := w.nodes[a]; n.Alive && s.mayCrash(n) {
-			s.crashed++
-			w.Crash(n, w.Rng.IntN(3) == 0)
-			w.After(time.Duration(500+w.Rng.IntN(20000))*time.Millisecond, func() {
-				if w.nodes[a] == n {
-					w.Start(a, core.Normal, s.Nodes/2+1)
-				}
-			})
-		}
-	case 8:
-		w.nodes[a].Slow = time.Duration(w.Rng.IntN(300)) * time.Millisecond
-	case 9:
-		w.nodes[a].SetRate(0.8 + 0.4*w.Rng.Float64())
-	default:
-		w.Heal()
-	}
-}
-
-// mayCrash reports whether the group survives the loss of the node's memory: what is committed is on a majority of the
-// voters, so fewer than a majority may be lost, as any member sees it, until the group has replaced them.
-func (s *Scenario) mayCrash(n *Node) bool {
-	for _, o := range s.World.nodes {
-		if !o.Alive || o.Status == nil {
-			continue
-		}
-		voters, lost := 0, 0
-		for _, m := range o.Status.Members {
-			if !m.Voter {
-				continue
-			}
-			voters++
-			x := s.World.nodes[int(m.Peer[0])-1]
-			if !x.Alive || x == n || x.Status == nil || x.Status.Member != m.ID {
-				lost++
-			}
-		}
-		if voters > 0 && lost > (voters-1)/2 {
-			return false
-		}
-	}
-	return true
-}
-
-// watch checks the invariants again and again.
+// watch compares the replicas again and again.
 func (s *Scenario) watch() {
 	s.World.After(500*time.Millisecond, func() {
-		s.check()
-		if s.broken == nil && !s.stopped {
+		s.eyes.compare(s.World.nodes)
+		if s.eyes.broken == nil && !s.stopped {
 			s.watch()
 		}
 	})
-}
-
-// check compares replicas with each other, and leaders.
-func (s *Scenario) check() {
-	if s.broken != nil {
-		return
-	}
-	for _, n := range s.World.nodes {
-		if n.Fatal != nil {
-			s.broken = fmt.Errorf("n%d.%d gave up: %w", n.Index, n.Life, n.Fatal)
-			return
-		}
-		for i, e := range n.Log {
-			if e.Index != core.Index(i+1) {
-				s.broken = fmt.Errorf("n%d.%d applied index %d after %d commands", n.Index, n.Life, e.Index, i)
-				return
-			}
-			if have, ok := s.applied[e.Index]; ok && have != e.Cmd {
-				s.broken = fmt.Errorf("n%d.%d applied %q at index %d, others %q", n.Index, n.Life, e.Cmd, e.Index, have)
-				return
-			}
-			s.applied[e.Index] = e.Cmd
-		}
-		if st := n.Status; st != nil && st.Role == core.RoleLeader {
-			key := fmt.Sprintf("%x/%d", st.Genesis, st.Term)
-			who := fmt.Sprint(st.Member)
-			if have, ok := s.leaders[key]; ok && have != who {
-				s.broken = fmt.Errorf("two leaders in term %d: members %s and %s", st.Term, have, who)
-				return
-			}
-			s.leaders[key] = who
-		}
-	}
 }
