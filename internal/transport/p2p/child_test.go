@@ -1,3 +1,300 @@
 package p2p_test
 
-func runChild() {}
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+	"github.com/mosaik-go/mosaik/internal/transport/p2p"
+)
+
+// childEnv makes the test program be a host in a process of its own, which can be killed and stopped for real.
+const childEnv = "MOSAIK_P2P_TEST_HOST"
+
+// childConfig is what a child is opened with.
+type childConfig struct {
+	Network id.ID
+	Seed    string
+	Listen  string
+}
+
+// runChild is the child's main, if this process is one. It obeys the lines that it reads, answers each with one line, and
+// ends with its input, so that no child outlives its test.
+func runChild() {
+	text := os.Getenv(childEnv)
+	if text == "" {
+		return
+	}
+	var cfg childConfig
+	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
+		fail(err)
+	}
+	h, err := p2p.New(transport.Config{Network: cfg.Network, Key: keyOf(cfg.Seed), Reach: transport.ReachHost, Listen: []string{cfg.Listen}})
+	if err != nil {
+		fail(err)
+	}
+	h.Handle("echo", echoHandler)
+	h.Handle("deaf", func(s transport.Stream) { // reads nothing
+		<-time.After(time.Hour)
+		s.Close()
+	})
+	var mu sync.Mutex
+	var events []string
+	h.Watch(func(e transport.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		events = append(events, fmt.Sprintf("%d/%d", e.Kind, e.Code))
+	})
+	fmt.Println(h.Addr())
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		order, argument, _ := strings.Cut(lines.Text(), " ")
+		switch order {
+		case "connect":
+			addr, err := id.ParsePeerAddr(argument)
+			if err == nil {
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				err = h.Connect(ctx, addr)
+				cancel()
+			}
+			fmt.Println(err)
+		case "events":
+			mu.Lock()
+			fmt.Println(strings.Join(events, " "))
+			mu.Unlock()
+		case "memory":
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			fmt.Println(m.HeapInuse+m.StackInuse, runtime.NumGoroutine())
+		case "close":
+			fmt.Println(h.Close())
+			return
+		}
+	}
+	os.Exit(0)
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func keyOf(seed string) ed25519.PrivateKey {
+	digest := id.Of(seed)
+	return ed25519.NewKeyFromSeed(digest[:])
+}
+
+func echoHandler(s transport.Stream) {
+	defer s.Close()
+	io.Copy(s, s)
+}
+
+// child is a host in another process.
+type child struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+	addr id.PeerAddr
+}
+
+func startChild(t *testing.T, cfg childConfig) *child {
+	t.Helper()
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{t: t, cmd: exec.Command(os.Args[0])}
+	c.cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	c.cmd.Stderr = os.Stderr
+	in, err1 := c.cmd.StdinPipe()
+	out, err2 := c.cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, c.cmd.Start()); err != nil {
+		t.Fatalf("start a child: %v", err)
+	}
+	c.in, c.out = in, bufio.NewReader(out)
+	t.Cleanup(c.kill)
+	if c.addr, err = id.ParsePeerAddr(c.read()); err != nil {
+		t.Fatalf("address of the child: %v", err)
+	}
+	return c
+}
+
+func (c *child) read() string {
+	c.t.Helper()
+	line, err := c.out.ReadString('\n')
+	if err != nil {
+		c.t.Fatalf("read from the child: %v", err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// order has the child do something and returns its answer.
+func (c *child) order(format string, args ...any) string {
+	c.t.Helper()
+	if _, err := fmt.Fprintf(c.in, format+"\n", args...); err != nil {
+		c.t.Fatalf("write to the child: %v", err)
+	}
+	return c.read()
+}
+
+func (c *child) connect(to transport.Host) {
+	c.t.Helper()
+	if got := c.order("connect %s", to.Addr()); got != "<nil>" {
+		c.t.Fatalf("the child cannot connect: %s", got)
+	}
+}
+
+// memory returns what the child uses after a garbage collection.
+func (c *child) memory() (bytes, goroutines int) {
+	c.t.Helper()
+	if _, err := fmt.Sscan(c.order("memory"), &bytes, &goroutines); err != nil {
+		c.t.Fatalf("memory of the child: %v", err)
+	}
+	return bytes, goroutines
+}
+
+// signal sends a signal to the child. Repeated after its end it does nothing.
+func (c *child) signal(s os.Signal) { c.cmd.Process.Signal(s) }
+
+// kill ends the child without a chance to do anything, and waits for it.
+func (c *child) kill() {
+	c.signal(syscall.SIGKILL)
+	c.cmd.Wait()
+}
+
+// patience bounds what should happen soon, on a busy machine and under the race detector.
+const patience = 30 * time.Second
+
+// openHost opens a host that is closed when the test ends.
+func openHost(t *testing.T, network id.ID, listen string, change ...func(*transport.Config)) transport.Host {
+	t.Helper()
+	cfg := transport.Config{Network: network, Key: keyOf(id.Random().String()), Reach: transport.ReachHost}
+	if listen != "" {
+		cfg.Listen = []string{listen}
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	h, err := p2p.New(cfg)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() { h.Close() })
+	h.Handle("echo", echoHandler)
+	return h
+}
+
+func withSeed(seed string) func(*transport.Config) {
+	return func(c *transport.Config) { c.Key = keyOf(seed) }
+}
+
+// connect connects, and waits until both sides list the other.
+func connect(t *testing.T, from, to transport.Host) {
+	t.Helper()
+	eventually(t, "a connection", func() bool { // a busy machine can be too slow for a dial or a hello
+		err := from.Connect(t.Context(), to.Addr())
+		if err != nil && !errors.Is(err, transport.ErrUnreachable) && link.CodeOf(err) != link.CodeTimeout {
+			t.Fatalf("connect: %v", err)
+		}
+		return err == nil
+	})
+	eventually(t, "both sides are connected", func() bool { return from.Connected(to.ID()) && to.Connected(from.ID()) })
+}
+
+// ask sends text on a new stream and checks the answer.
+func ask(ctx context.Context, from transport.Host, to id.PeerID, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s, err := from.Open(ctx, to, "echo")
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	s.SetReadDeadline(time.Now().Add(patience))
+	s.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(s, text); err != nil {
+		return err
+	}
+	if err := s.CloseWrite(); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(s)
+	if err == nil && string(got) != text {
+		err = fmt.Errorf("got %q, want %q", got, text)
+	}
+	return err
+}
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	within(t, patience, what, cond)
+}
+
+func within(t *testing.T, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	for start := time.Now(); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Since(start) > limit {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// watched are the events of a host, each with the time when it came.
+type watched struct {
+	mu     sync.Mutex
+	events []timedEvent
+}
+
+type timedEvent struct {
+	transport.Event
+	at time.Time
+}
+
+func watch(t *testing.T, h transport.Host) *watched {
+	w := new(watched)
+	t.Cleanup(h.Watch(func(e transport.Event) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.events = append(w.events, timedEvent{e, time.Now()})
+	}))
+	return w
+}
+
+// find returns the first event of the kind about the peer; code zero matches any.
+func (w *watched) find(kind transport.EventKind, p id.PeerID, code link.Code) (timedEvent, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.events {
+		if e.Kind == kind && e.Peer == p && (code == 0 || e.Code == code) {
+			return e, true
+		}
+	}
+	return timedEvent{}, false
+}
+
+// wait waits for such an event.
+func (w *watched) wait(t *testing.T, what string, kind transport.EventKind, p id.PeerID, code link.Code) timedEvent {
+	t.Helper()
+	var e timedEvent
+	eventually(t, what, func() (ok bool) {
+		e, ok = w.find(kind, p, code)
+		return ok
+	})
+	return e
+}

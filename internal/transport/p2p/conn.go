@@ -12,9 +12,15 @@ import (
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
-// hangUpWait bounds how long closing a connection holds up who closes it. A TCP connection to a process that hangs can
-// take [writeTimeout] to close; that goes on behind.
-const hangUpWait = 200 * time.Millisecond
+const (
+	// farewellWait is how long a side that closes a connection waits for the other to read why, and to close it first.
+	// Closing at once would lose the reason: TCP connections are closed with a reset, which overtakes what is under way.
+	farewellWait = 200 * time.Millisecond
+
+	// goodbyeWait is the same for a host that is closing, when the other side's handlers read what came before.
+	goodbyeWait = 400 * time.Millisecond
+	lingerMax   = 200 * time.Millisecond // given to those handlers
+)
 
 // conn is one connection to a peer. It becomes usable when its hello is done.
 type conn struct {
@@ -40,13 +46,13 @@ type conn struct {
 
 	wasUp bool // was usable at some time; guarded by the host's mutex
 
-	hangOnce sync.Once
+	hanging atomic.Bool // hangUp was called
 
 	mu      sync.Mutex       // guards all following fields; the host's comes first
 	closed  *link.CloseError // why it ended
 	isReady bool             // ready is closed
 	begun   bool             // there is a control stream
-	control *control         // once the hello is done
+	control network.Stream   // that stream, once the hello is done
 }
 
 // connOf returns the record of a library connection, making it on first sight.
@@ -89,8 +95,6 @@ func (h *host) connOf(raw network.Conn) *conn {
 		h.startLocked(func() { c.close(link.CodeShutdown) })
 	case err != nil:
 		h.startLocked(func() { c.close(link.CodeProtocolViolation) })
-	case h.bannedLocked(who):
-		h.startLocked(func() { c.close(link.CodeBanned) })
 	default:
 		h.startLocked(c.greet)
 	}
@@ -262,9 +266,11 @@ func (h *host) doubleLocked(told id.PeerID) {
 }
 
 // close closes the connection; the other side learns the code.
-func (c *conn) close(code link.Code) {
-	c.end(&link.CloseError{Code: code})
-	c.hangUp(code)
+func (c *conn) close(code link.Code) { c.endAndHangUp(&link.CloseError{Code: code}) }
+
+func (c *conn) endAndHangUp(why *link.CloseError) {
+	c.end(why)
+	c.hangUp()
 }
 
 // closeAll closes several connections at once.
@@ -276,25 +282,83 @@ func closeAll(conns []*conn, code link.Code) {
 	wait.Wait()
 }
 
-// hangUp closes the library's connection.
-func (c *conn) hangUp(code link.Code) {
-	c.hangOnce.Do(func() {
-		over := make(chan struct{})
-		shut := func() {
-			defer close(over)
-			c.raw.CloseWithError(network.ConnErrorCode(code))
-		}
-		if !c.host.start(shut) {
-			shut()
+// hangUp closes the library's connection, which has ended for this host. It does not wait for a TCP connection to a
+// process that hangs, which can take [writeTimeout] to close; that goes on behind.
+func (c *conn) hangUp() {
+	if !c.hanging.CompareAndSwap(false, true) {
+		return
+	}
+	why, over := c.why(), make(chan struct{})
+	wait := c.host.start(func() {
+		defer close(over)
+		c.partFor(why)
+		c.raw.CloseWithError(network.ConnErrorCode(why.Code))
+	})
+	if !wait {
+		return // the host is gone, and all connections with it
+	}
+	patience := farewellWait
+	if why.Code == link.CodeShutdown {
+		patience = goodbyeWait
+	}
+	timer := time.NewTimer(patience + farewellWait)
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-timer.C:
+	}
+}
+
+// partFor lets both sides get over the end of the connection in order: the side that ends it waits until the other has
+// read the reason and closes, the other lets its handlers read what came before a goodbye.
+func (c *conn) partFor(why *link.CloseError) {
+	c.mu.Lock()
+	control := c.control
+	c.mu.Unlock()
+	switch {
+	case control == nil: // there was no hello
+	case why.Remote && why.Code == link.CodeShutdown:
+		c.linger()
+	case why.Remote:
+	case why.Code == link.CodeShutdown:
+		c.waitControlled(goodbyeWait)
+	case why.Code == link.CodeTimeout: // nobody listens
+	default:
+		c.host.start(func() {
+			for _, s := range c.raw.GetStreams() {
+				if s != control {
+					s.ResetWithError(network.StreamErrorCode(why.Code))
+				}
+			}
+		})
+		c.waitControlled(farewellWait)
+	}
+}
+
+// waitControlled waits until the control stream is no longer read, since the other side has closed the connection.
+func (c *conn) waitControlled(wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-c.controlled:
+	case <-timer.C:
+	case <-c.host.ctx.Done():
+	}
+}
+
+// linger gives the handlers of streams a moment to read what has arrived, and to close.
+func (c *conn) linger() {
+	timer := time.NewTimer(lingerMax)
+	defer timer.Stop()
+	for c.streams.Load() > 0 {
+		select {
+		case <-c.drained:
+		case <-timer.C:
+			return
+		case <-c.host.ctx.Done():
 			return
 		}
-		timer := time.NewTimer(hangUpWait)
-		defer timer.Stop()
-		select {
-		case <-over:
-		case <-timer.C:
-		}
-	})
+	}
 }
 
 // why returns why the connection ended, nil while it lives.

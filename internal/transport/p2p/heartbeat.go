@@ -21,9 +21,6 @@ const (
 	wokeLate = time.Second
 
 	controlRate = 100 // frames that a peer may send in a second; two pings and their answers are usual
-
-	goodbyeWait = 400 * time.Millisecond // for the other side to close, when this one is closing
-	lingerMax   = 200 * time.Millisecond // for handlers to read what came before the other side's goodbye
 )
 
 // control is a control stream in use by one side. Until the hello is done one goroutine uses it; then one reads, in run,
@@ -33,9 +30,7 @@ type control struct {
 	raw  network.Stream
 	in   *link.Reader
 
-	answers chan uint64   // numbers of pings to answer; more than fit are not answered
-	bye     chan struct{} // closed when this side is closing
-	byeOnce sync.Once
+	answers chan uint64 // numbers of pings to answer; more than fit are not answered
 
 	mu     sync.Mutex // guards all following fields
 	ping   uint64     // number of the latest ping
@@ -48,7 +43,6 @@ func newControl(c *conn, raw network.Stream) *control {
 		raw:     raw,
 		in:      link.NewReader(raw, controlFrameMax),
 		answers: make(chan uint64, 4),
-		bye:     make(chan struct{}),
 	}
 }
 
@@ -64,7 +58,7 @@ func (ctl *control) run() {
 	c := ctl.conn
 	ctl.raw.SetDeadline(time.Time{})
 	c.mu.Lock()
-	c.control = ctl
+	c.control = ctl.raw
 	c.mu.Unlock()
 	c.host.wg.Go(ctl.write) // this goroutine is counted, so the counter is not zero
 
@@ -93,11 +87,6 @@ func (ctl *control) run() {
 			}
 		case len(b) == 9 && b[0] == framePong:
 			ctl.answered(binary.BigEndian.Uint64(b[1:]))
-		case len(b) == 1 && b[0] == frameGoodbye:
-			c.end(&link.CloseError{Code: link.CodeShutdown, Remote: true})
-			c.linger()
-			c.hangUp(link.CodeShutdown)
-			return
 		default:
 			c.close(link.CodeProtocolViolation)
 			return
@@ -115,7 +104,7 @@ func (ctl *control) next() ([]byte, error) {
 			dead = c.host.clock() + int64(wokeLate)
 		}
 		ctl.raw.SetReadDeadline(c.host.began.Add(time.Duration(dead)))
-		b, err := ctl.in.Next()
+		b, err := ctl.read()
 		if err == nil || !isTimeout(err) {
 			return b, err
 		}
@@ -150,7 +139,7 @@ func (ctl *control) answered(ping uint64) {
 	}
 }
 
-// write sends pings, answers and the goodbye.
+// write sends pings and answers and, when this side closes the connection, the goodbye.
 func (ctl *control) write() {
 	c := ctl.conn
 	tick := time.NewTicker(pingEvery)
@@ -168,11 +157,11 @@ func (ctl *control) write() {
 			binary.BigEndian.PutUint64(body[1:], ctl.ping)
 			ctl.mu.Unlock()
 			body[0] = framePing
-		case <-ctl.bye:
-			ctl.raw.SetWriteDeadline(time.Now().Add(goodbyeWait))
-			ctl.send(nil, []byte{frameGoodbye})
-			return
 		case <-c.gone:
+			if why := c.why(); !why.Remote {
+				ctl.raw.SetWriteDeadline(time.Now().Add(farewellWait))
+				ctl.send(nil, goodbye(why.Code))
+			}
 			return
 		}
 		ctl.raw.SetWriteDeadline(time.Now().Add(pingEvery))
@@ -188,37 +177,4 @@ func (ctl *control) write() {
 			return
 		}
 	}
-}
-
-// linger gives the handlers of streams a moment to read what arrived before the other side's goodbye, and to close.
-func (c *conn) linger() {
-	timer := time.NewTimer(lingerMax)
-	defer timer.Stop()
-	for c.streams.Load() > 0 {
-		select {
-		case <-c.drained:
-		case <-timer.C:
-			return
-		case <-c.host.ctx.Done():
-			return
-		}
-	}
-}
-
-// goodbye tells the other side that this one is closing, gives it a moment to take what is under way and close the
-// connection, and then closes it from here.
-func (c *conn) goodbye() {
-	c.mu.Lock()
-	ctl := c.control
-	c.mu.Unlock()
-	if ctl != nil {
-		ctl.byeOnce.Do(func() { close(ctl.bye) })
-		timer := time.NewTimer(goodbyeWait)
-		defer timer.Stop()
-		select {
-		case <-c.gone:
-		case <-timer.C:
-		}
-	}
-	c.close(link.CodeShutdown)
 }

@@ -21,11 +21,12 @@ import (
 //	dialler  -> proof{mac}      all zero without a network secret
 //	acceptor -> proof{mac}      likewise
 //
-// A side that objects closes the connection with the reason. Heartbeats follow.
+// A side that objects sends a goodbye with the reason instead, and closes the connection with it. Heartbeats follow, and a
+// goodbye ends them.
 const (
 	controlProtocol = "hello/1"
 	controlFrameMax = 4 << 10
-	helloTimeout    = 3 * time.Second // for all of it, from when the connection is there
+	helloTimeout    = 5 * time.Second // for all of it, from when the connection is there
 
 	versionMin, versionMax = 1, 1 // of the protocols of this module, spoken here
 
@@ -103,8 +104,8 @@ func (c *conn) dial() {
 // accept serves a control stream that the other side opened.
 func (c *conn) accept(raw network.Stream) {
 	if c.dialed || !c.begin() {
-		c.close(link.CodeProtocolViolation) // a second one
-		raw.ResetWithError(network.StreamErrorCode(link.CodeProtocolViolation))
+		c.close(link.CodeProtocolViolation) // a second one, unless the connection is over
+		raw.ResetWithError(network.StreamErrorCode(link.CodeOf(c.ended())))
 		return
 	}
 	defer close(c.controlled)
@@ -133,23 +134,48 @@ func (c *conn) greetOn(raw network.Stream, deadline time.Time, say func(*control
 	raw.SetDeadline(deadline)
 	ctl := newControl(c, raw)
 	theirs, rtt, err := say(ctl)
-	if err != nil {
-		c.fail(ctl.explain(err))
-		return
+	if err == nil {
+		if why := c.up(theirs, rtt); why != nil {
+			err = why
+		}
 	}
-	if why := c.up(theirs, rtt); why != nil {
-		c.fail(why)
+	if err != nil {
+		why := c.reason(ctl.explain(err))
+		c.end(why)
+		if !why.Remote {
+			ctl.excuse(why.Code)
+		}
+		c.hangUp()
 		return
 	}
 	ctl.run()
 }
 
-// fail ends the connection because of an error on its control stream.
-func (c *conn) fail(err error) {
-	why := c.reason(err)
-	c.end(why)
-	c.hangUp(why.Code)
+// excuse tells the other side why it is refused, and gives it a moment to close the connection.
+func (ctl *control) excuse(code link.Code) {
+	ctl.raw.SetDeadline(time.Now().Add(farewellWait))
+	if ctl.send(nil, goodbye(code)) != nil {
+		return
+	}
+	io.Copy(io.Discard, ctl.raw)
 }
+
+// goodbye returns the frame that says why this side closes the connection.
+func goodbye(code link.Code) []byte {
+	return binary.BigEndian.AppendUint32([]byte{frameGoodbye}, uint32(code))
+}
+
+// read returns the next frame. A goodbye is an error, the other side's reason to close.
+func (ctl *control) read() ([]byte, error) {
+	b, err := ctl.in.Next()
+	if err == nil && len(b) == 5 && b[0] == frameGoodbye {
+		return nil, &link.CloseError{Code: link.Code(binary.BigEndian.Uint32(b[1:])), Remote: true}
+	}
+	return b, err
+}
+
+// fail ends the connection because of an error on its control stream.
+func (c *conn) fail(err error) { c.endAndHangUp(c.reason(err)) }
 
 // reason finds the typed reason for a failure of the control stream.
 func (c *conn) reason(err error) *link.CloseError {
@@ -173,7 +199,7 @@ func (ctl *control) explain(err error) error {
 	if _, typed := errors.AsType[*link.CloseError](closeError(err)); typed || isTimeout(err) {
 		return err
 	}
-	if _, e := ctl.in.Next(); e != nil {
+	if _, e := ctl.read(); e != nil {
 		return e
 	}
 	return err
@@ -251,7 +277,7 @@ func (ctl *control) respond() (theirs hello, rtt time.Duration, err error) {
 
 // readHello reads and judges the other side's hello.
 func (ctl *control) readHello() (hello, error) {
-	b, err := ctl.in.Next()
+	b, err := ctl.read()
 	if err != nil {
 		return hello{}, err
 	}
@@ -274,7 +300,7 @@ func (ctl *control) proof(hs *handshake.Context, r handshake.Role) []byte {
 // verify reads and judges the other side's proof. A node without a secret takes only peers that have none either: their
 // proof is all zero.
 func (ctl *control) verify(hs *handshake.Context, r handshake.Role) error {
-	b, err := ctl.in.Next()
+	b, err := ctl.read()
 	if err != nil {
 		return err
 	}

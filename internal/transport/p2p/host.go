@@ -127,11 +127,7 @@ func (h *host) Close() error {
 		<-h.done
 		return nil
 	}
-	var wait sync.WaitGroup
-	for _, c := range conns {
-		wait.Go(c.goodbye)
-	}
-	wait.Wait()
+	closeAll(conns, link.CodeShutdown)
 	return h.finish()
 }
 

@@ -1,6 +1,7 @@
 package p2p_test
 
 import (
+	"flag"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -12,6 +13,13 @@ import (
 
 func TestMain(m *testing.M) {
 	runChild()
+	// Most tests here wait for somebody's patience to end, so more of them can run at a time than there are processors.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", "6")
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -59,14 +59,10 @@ func testCloseSaysGoodbye(t *testing.T, b *bench) {
 	}
 	there := receive(b, "the handler gets the stream", taken)
 	seen := b.record(from)
-	start := time.Now()
 	to.Close()
 	b.eventually("the goodbye is reported", func() bool {
 		return seen.has(transport.Disconnected, to.ID(), link.CodeShutdown)
 	})
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("the goodbye took %v", took)
-	}
 	there.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, there); err == nil || isTimeout(err) {
 		t.Errorf("read on a stream of a closed host: got %v, want an error", err)

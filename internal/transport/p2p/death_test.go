@@ -1,0 +1,273 @@
+package p2p_test
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+)
+
+// noticed is how soon a dead or hanging process must be noticed on an idle machine. The tests allow a busy one some more.
+const (
+	noticed     = 7 * time.Second
+	noticedBusy = noticed + 2*time.Second
+)
+
+var bothTransports = map[string]string{"TCP": overTCP, "QUIC": overQUIC}
+
+// onBoth runs a test on TCP and on QUIC, on a network of its own.
+func onBoth(t *testing.T, test func(t *testing.T, network id.ID, listen string)) {
+	t.Parallel()
+	for name, listen := range bothTransports {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, id.Random(), listen)
+		})
+	}
+}
+
+// A process that is killed is noticed, with a stream open and without.
+func TestKilledProcess(t *testing.T) {
+	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+		h := openHost(t, network, listen)
+		bystander := openHost(t, network, listen)
+		connect(t, bystander, h)
+		c := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		c.connect(h)
+		s, err := h.Open(t.Context(), c.addr.ID, "echo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		seen := watch(t, h)
+		killed := time.Now()
+		c.kill()
+		e := seen.wait(t, "the death is reported", transport.Disconnected, c.addr.ID, 0)
+		took := e.at.Sub(killed)
+		t.Logf("noticed after %v: %v", took.Round(time.Millisecond), e.Code)
+		if took > noticedBusy {
+			t.Errorf("noticed after %v, want %v", took, noticed)
+		}
+		s.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, s); err == nil || link.CodeOf(err) == link.CodeTimeout && listen == overTCP {
+			t.Errorf("read on a stream of the dead: %v", err)
+		}
+		if err := ask(t.Context(), bystander, h.ID(), "hello"); err != nil {
+			t.Errorf("a bystander: %v", err)
+		}
+	})
+}
+
+// A process that hangs keeps its sockets, and is noticed all the same. When it goes on it learns that it was given up, and
+// can come back.
+func TestHangingProcess(t *testing.T) {
+	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+		h := openHost(t, network, listen)
+		c := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		c.connect(h)
+		seen := watch(t, h)
+		stopped := time.Now()
+		c.signal(syscall.SIGSTOP)
+		e := seen.wait(t, "the silence is reported", transport.Disconnected, c.addr.ID, link.CodeTimeout)
+		took := e.at.Sub(stopped)
+		t.Logf("noticed after %v", took.Round(time.Millisecond))
+		if took > noticedBusy || took < 3*time.Second {
+			t.Errorf("noticed after %v, want at most %v, and not before heartbeats are missing", took, noticed)
+		}
+		c.signal(syscall.SIGCONT)
+		eventually(t, "the process learns of it", func() bool { return strings.Contains(c.order("events"), "2/") })
+		c.connect(h)
+		if err := ask(t.Context(), h, c.addr.ID, "welcome back"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A process that was stopped for a moment, less than others wait, is not given up by anybody.
+func TestShortStop(t *testing.T) {
+	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+		h := openHost(t, network, listen)
+		c := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		c.connect(h)
+		seen := watch(t, h)
+		c.signal(syscall.SIGSTOP)
+		time.Sleep(3 * time.Second)
+		c.signal(syscall.SIGCONT)
+		if err := ask(t.Context(), h, c.addr.ID, "awake?"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(4 * time.Second) // a wrong verdict would fall by now
+		if e, ok := seen.find(transport.Disconnected, c.addr.ID, 0); ok {
+			t.Errorf("disconnected: %v", e.Code)
+		}
+		if events := c.order("events"); strings.Contains(events, "2/") {
+			t.Errorf("the stopped process saw %s", events)
+		}
+	})
+}
+
+// A node that comes back on another port is reachable as soon as it has dialled anybody: connections of its former life
+// are closed then, although nothing says that they are dead.
+func TestRestartOnAnotherPort(t *testing.T) {
+	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+		h := openHost(t, network, listen)
+		first := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		first.connect(h)
+		seen := watch(t, h)
+		first.kill()
+		second := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		if second.addr.ID != first.addr.ID || slices.Equal(second.addr.Addrs, first.addr.Addrs) {
+			t.Fatalf("restarted as %v after %v, want another port", second.addr, first.addr)
+		}
+		second.connect(h)
+		start := time.Now()
+		if err := ask(t.Context(), h, second.addr.ID, "hello again"); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(start)
+		t.Logf("first answer after %v", took.Round(time.Millisecond))
+		if took > time.Second {
+			t.Errorf("the first answer took %v", took)
+		}
+		e := seen.wait(t, "the former life is over", transport.Disconnected, second.addr.ID, 0)
+		t.Logf("the former life ended with %v", e.Code)
+		if listen == overQUIC && e.Code != link.CodeSupplanted {
+			t.Errorf("over QUIC only the newer life can end the older: got %v", e.Code)
+		}
+		if len(h.Peers()) != 1 {
+			t.Errorf("peers are %v", h.Peers())
+		}
+	})
+}
+
+// A node that comes back on the same port is noticed without a word of its own.
+func TestRestartOnTheSamePort(t *testing.T) {
+	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+		h := openHost(t, network, listen)
+		first := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		first.connect(h)
+		seen := watch(t, h)
+		start := time.Now()
+		first.kill()
+		second := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: first.addr.Addrs[0]})
+		e := seen.wait(t, "the former life is over", transport.Disconnected, second.addr.ID, 0)
+		took := e.at.Sub(start)
+		t.Logf("noticed after %v: %v", took.Round(time.Millisecond), e.Code)
+		if took > 5*time.Second {
+			t.Errorf("noticed after %v: the next heartbeat should have met a reset", took)
+		}
+		if err := h.Connect(t.Context(), second.addr); err != nil {
+			t.Fatal(err)
+		}
+		if err := ask(t.Context(), h, second.addr.ID, "hello again"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Two living processes with one key: the older is turned off everywhere and learns why, the newer works.
+func TestIdentityOpenedTwice(t *testing.T) {
+	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+		h := openHost(t, network, listen)
+		seen := watch(t, h)
+		older := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		older.connect(h)
+		newer := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		newer.connect(h)
+		seen.wait(t, "the older is turned off", transport.Disconnected, older.addr.ID, link.CodeSupplanted)
+		eventually(t, "the older learns of its double", func() bool {
+			return strings.Contains(older.order("events"), "4/409")
+		})
+		if got := older.order("connect %s", h.Addr()); !strings.Contains(got, link.CodeSupplanted.String()) {
+			t.Errorf("the older connects again: %s", got)
+		}
+		if err := ask(t.Context(), h, newer.addr.ID, "hello"); err != nil {
+			t.Error(err)
+		}
+		if events := newer.order("events"); strings.Contains(events, "4/") || strings.Contains(events, "2/") {
+			t.Errorf("the newer saw %s", events)
+		}
+	})
+}
+
+// An orderly end is seen at once, and as what it is.
+func TestCloseIsSeen(t *testing.T) {
+	t.Parallel()
+	for name, listen := range bothTransports {
+		t.Run(name, func(t *testing.T) {
+			network := id.Random()
+			var times []time.Duration
+			for range 20 {
+				h, other := openHost(t, network, listen), openHost(t, network, listen)
+				connect(t, other, h)
+				s, err := other.Open(t.Context(), h.ID(), "echo") // stays open, with a handler that waits
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Write([]byte("x"))
+				seen := watch(t, h)
+				start := time.Now()
+				closed := make(chan time.Duration, 1)
+				go func() {
+					other.Close()
+					closed <- time.Since(start)
+				}()
+				e := seen.wait(t, "the goodbye is reported", transport.Disconnected, other.ID(), link.CodeShutdown)
+				times = append(times, e.at.Sub(start))
+				if took := <-closed; took > 5*time.Second {
+					t.Errorf("Close took %v", took)
+				}
+				h.Close()
+			}
+			slices.Sort(times)
+			t.Logf("seen after %v in the middle, %v at most", times[10].Round(10*time.Microsecond), times[19].Round(10*time.Microsecond))
+			if times[10] > 100*time.Millisecond {
+				t.Errorf("the goodbye is seen after %v, want 100ms", times[10])
+			}
+		})
+	}
+}
+
+// A peer that hangs with everything full does not hold up Close.
+func TestCloseWithHangingPeer(t *testing.T) {
+	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+		h := openHost(t, network, listen)
+		c := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
+		c.connect(h)
+		c.signal(syscall.SIGSTOP)
+		full := make(chan struct{})
+		go func() { // fill what can be filled
+			defer close(full)
+			for range 4 {
+				s, err := h.Open(t.Context(), c.addr.ID, "deaf")
+				if err != nil {
+					return
+				}
+				s.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+				for {
+					if _, err := s.Write(make([]byte, 64<<10)); err != nil {
+						break
+					}
+				}
+			}
+		}()
+		<-full
+		start := time.Now()
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 8*time.Second {
+			t.Errorf("Close took %v", took)
+		} else {
+			t.Logf("Close took %v", took.Round(time.Millisecond))
+		}
+	})
+}
