@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -208,8 +207,7 @@ func (s *Service) askHere(t *tie) {
 	s.receive(&request{inlet: in, sub: sub, peer: s.self, since: time.Now()})
 }
 
-// accepted begins a subscription. For peers the loop runs it, but only after the reader of the trunk has called
-// [inlet.open].
+// accepted begins a subscription. For those of peers the reader of the trunk has called open before.
 func (s *Service) accepted(in *inlet, a wire.Accept) {
 	if in.outlet != nil {
 		s.open(in, a)
@@ -220,11 +218,10 @@ func (s *Service) accepted(in *inlet, a wire.Accept) {
 	}
 	t.state, t.asked = tieUp, time.Now()
 	t.src.metrics.up(1)
-	t.src.roster.add(in.channel.Load())
 	s.log.Debug("subscribed", "stream", in.src.cfg.Stream.Short(), "peer", in.peer.Short())
 }
 
-// open makes an inlet ready to take items in.
+// open makes an inlet ready to take items in, and shows its channel: before the first item comes.
 func (s *Service) open(in *inlet, a wire.Accept) {
 	info, known := s.disc.Catalog().Get(in.peer)
 	if !known {
@@ -233,12 +230,14 @@ func (s *Service) open(in *inlet, a wire.Accept) {
 	before, resumed := in.src.position(in.peer)
 	in.epoch, in.window = a.Epoch, a.Window
 	ch := newChannel(in.src.cfg.Stream, in.peer, s.self, in.src.cfg.Keys, info)
-	in.channel.Store(ch)
 	in.src.noteEpoch(in.peer, position{a.Epoch, a.Position})
-	if !resumed {
-		return
+	in.channel.Store(ch)
+	in.src.roster.add(ch)
+	if !ch.Live() { // was ended meanwhile
+		in.src.roster.remove(ch)
 	}
 	switch {
+	case !resumed:
 	case before.epoch != a.Epoch:
 		in.src.put(in, nil, 0, Gap{Lost: a.Lost, Cause: Restarted}, 0)
 	case a.Lost > 0:
@@ -577,7 +576,8 @@ func (c *client) data(f *wire.Data) error {
 	}
 	ch.items.Add(uint64(count))
 	ch.bytes.Add(uint64(payload))
-	in.src.put(in, bytes.Clone(f.Items), count, gap, f.Last)
+	items, pooled := pack(f.Items)
+	in.src.putPooled(in, items, pooled, count, gap, f.Last)
 	return nil
 }
 

@@ -130,12 +130,12 @@ func (o *outlet) notifyLocked() {
 	}
 }
 
-// awaitRoom waits until the queue may have room. It reports false when the outlet or its sink is ending.
+// awaitRoom waits until the queue has room. It reports false when the outlet has ended.
 func (o *outlet) awaitRoom() bool {
 	o.mu.Lock()
-	if o.over {
-		o.mu.Unlock()
-		return false
+	if o.over || o.lane.HasRoom() {
+		defer o.mu.Unlock()
+		return !o.over
 	}
 	if o.room == nil {
 		o.room = make(chan struct{})

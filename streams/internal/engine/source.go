@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -49,10 +50,28 @@ type Gap struct {
 
 // parcel is what waits in a source: items, or a gap, or a gap before items.
 type parcel struct {
-	in    *inlet
-	items []byte
-	count int
-	gap   Gap // Cause zero: none
+	in     *inlet
+	items  []byte
+	count  int
+	gap    Gap            // Cause zero: none
+	pooled *[largest]byte // what items is in, to be given back; nil when it is not
+}
+
+// Frames full of items are copied into buffers that are used again.
+const (
+	largest = wire.MaxBatch + 8<<10
+	worthit = wire.MaxBatch / 2
+)
+
+var parcels = sync.Pool{New: func() any { return new([largest]byte) }}
+
+// pack copies items out of a frame.
+func pack(items []byte) (copied []byte, pooled *[largest]byte) {
+	if len(items) < worthit || len(items) > largest {
+		return bytes.Clone(items), nil
+	}
+	pooled = parcels.Get().(*[largest]byte)
+	return pooled[:copy(pooled[:], items)], pooled
 }
 
 // position is what was received last from a producer.
@@ -155,6 +174,9 @@ func (s *Source) advance() bool {
 		s.metrics.bytes.Add(float64(s.bytes.Load() - s.counted))
 		s.counted = s.bytes.Load()
 	}
+	if b := s.current.pooled; b != nil {
+		parcels.Put(b)
+	}
 	s.current = parcel{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,6 +239,11 @@ func (s *Source) signal() {
 // put takes in items from a producer, or a gap, or both, and notes how far the producer has got; last zero leaves that as
 // it is. It never blocks: what comes is bounded by the window.
 func (s *Source) put(in *inlet, items []byte, count int, gap Gap, last uint64) {
+	s.putPooled(in, items, nil, count, gap, last)
+}
+
+// putPooled is put, of items in a buffer that goes back to the pool.
+func (s *Source) putPooled(in *inlet, items []byte, pooled *[largest]byte, count int, gap Gap, last uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if last > 0 {
@@ -239,7 +266,7 @@ func (s *Source) put(in *inlet, items []byte, count int, gap Gap, last uint64) {
 		clear(s.queue[n:])
 		s.queue, s.head = s.queue[:n], 0
 	}
-	s.queue = append(s.queue, parcel{in: in, items: items, count: count, gap: gap})
+	s.queue = append(s.queue, parcel{in: in, items: items, count: count, gap: gap, pooled: pooled})
 	in.lastParcel = s.popped + len(s.queue) - s.head
 	if s.waiting.Load() > 0 {
 		s.signal()

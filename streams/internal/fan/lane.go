@@ -111,6 +111,11 @@ func (l *Lane) offerRange(r *Run, i, j int) (next, queued int) {
 	return k, k
 }
 
+// HasRoom reports whether another item would find room.
+func (l *Lane) HasRoom() bool {
+	return l.items == 0 || l.items < l.limit.Items && l.bytes < l.limit.Bytes
+}
+
 // fit returns how far the items from i to before j fit.
 func (l *Lane) fit(r *Run, i, j int) int {
 	room := l.limit.Items - l.items
