@@ -11,11 +11,12 @@ import (
 // Codec turns values of type T into bytes and back. Codecs are values to be made once, when a stream, group or
 // collection is opened, and used from any number of goroutines.
 type Codec[T any] interface {
-	// Name says which format the bytes have, and its version: "postcard/1", "cbor/1". Two ends must use the same.
+	// Name says which format the bytes have, and its version: "postcard/1", "cbor/1". It is short. Two ends must use
+	// the same.
 	Name() string
 
 	// Fingerprint identifies what both ends must agree on besides the format: a BLAKE3 digest of the canonical
-	// description of T. Zero means that the format is tolerant and the ends may differ.
+	// description of T. Zero means that the format is tolerant, and the types at the two ends may differ.
 	Fingerprint() [32]byte
 
 	// Append encodes the value and appends the bytes to dst. The same value gives the same bytes. On error it

@@ -16,9 +16,10 @@ var (
 // Proto returns the codec for a protobuf message type, as the generated code has it: a pointer to a struct. [For]
 // returns it by itself for such types.
 //
-// Fields may be added, as protobuf's rules say, so the fingerprint is zero; the message's full name is part of the
-// codec's name. The same value gives the same bytes in programs built with the same version of the protobuf module;
-// protobuf does not promise more, so bytes made by one program should not be compared with those made by another.
+// Fields may be added, as protobuf's rules say: the fingerprint is that of the message's full name, which keeps other
+// messages out, and not of its fields. The same value gives the same bytes in programs built with the same version of
+// the protobuf module; protobuf does not promise more, so bytes made by one program should not be compared with those
+// made by another. Decode accepts at most [MaxDepth] messages within each other.
 func Proto[M proto.Message]() (Codec[M], error) {
 	t := reflect.TypeFor[M]()
 	name, ok, err := messageName(t)
@@ -56,15 +57,18 @@ func messageName(t reflect.Type) (name string, ok bool, err error) {
 
 var errNoDescriptor = errors.New("a protobuf message without generated code")
 
-type protoCodec[M any] struct{ name string }
+type protoCodec[M any] struct{ description string }
 
-func newProto[M any](name string) Codec[M] { return protoCodec[M]{"proto/1 " + name} }
+func newProto[M any](name string) Codec[M] { return protoCodec[M]{"proto(" + name + ")"} }
 
 // Name implements [Codec].
-func (c protoCodec[M]) Name() string { return c.name }
+func (protoCodec[M]) Name() string { return "proto/1" }
 
 // Fingerprint implements [Codec].
-func (protoCodec[M]) Fingerprint() [32]byte { return [32]byte{} }
+func (c protoCodec[M]) Fingerprint() [32]byte { return fingerprint(c.description) }
+
+// String returns the description that the fingerprint is made of.
+func (c protoCodec[M]) String() string { return c.description }
 
 // Append implements [Codec].
 func (protoCodec[M]) Append(dst []byte, v *M) ([]byte, error) {
