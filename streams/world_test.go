@@ -150,3 +150,5 @@ func (i issuer) give(t *testing.T, net *mosaik.Network, life time.Duration) {
 		t.Fatal(err)
 	}
 }
+
+func isClosed(err error) bool { return errors.Is(err, streams.ErrClosed) }

@@ -26,6 +26,7 @@ const (
 	maxParked    = 1024 // refused subscriptions that are remembered for each stream
 	maxTurned    = 1024 // refusals that are remembered for the status
 	checkPending = 30 * time.Second
+	holdPlace    = 300 * time.Millisecond // before a free place is offered to those that were refused
 )
 
 // server is a trunk that a consumer's node has opened.
@@ -431,9 +432,19 @@ func (s *Service) review(k *Sink, catalog discovery.Catalog, plan *schedule) {
 			s.park(k, r, link.CodeStreamNotAllowed, version)
 		}
 	}
-	free := -1
-	if most := k.cfg.MaxConsumers; most > 0 {
-		free = max(0, most-k.consumers())
+	free := 0
+	if most := k.cfg.MaxConsumers; most > 0 && k.consumers() < most {
+		// The one that has left may only have lost its connection, and come back.
+		if k.freeSince.IsZero() {
+			k.freeSince = plan.now
+		}
+		if due := k.freeSince.Add(holdPlace); plan.now.Before(due) {
+			plan.at(due)
+		} else {
+			free = most - k.consumers()
+		}
+	} else {
+		k.freeSince = time.Time{}
 	}
 	queue := k.parked
 	k.parked = nil
@@ -441,7 +452,7 @@ func (s *Service) review(k *Sink, catalog discovery.Catalog, plan *schedule) {
 		retry := false
 		switch p.code {
 		case link.CodeStreamNoCapacity:
-			if retry = free != 0; retry {
+			if retry = free > 0; retry {
 				free--
 			}
 		default:

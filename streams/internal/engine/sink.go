@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/link"
@@ -73,7 +74,9 @@ type Sink struct {
 	readers []*Undelivered
 	shut    bool // no more outlets
 
-	parked []parked // the loop's
+	// The loop's.
+	parked    []parked
+	freeSince time.Time // since when there is a free place; zero when there is none, or no limit
 
 	// Guarded by the service's mutex.
 	owner any
