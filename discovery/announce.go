@@ -49,8 +49,8 @@ func (d *Discovery) nextBeat() time.Duration {
 
 // beat signs a sign of life and passes it on.
 func (d *Discovery) beat() {
-	d.own.mu.Lock()
-	defer d.own.mu.Unlock()
+	d.own.lock()
+	defer d.own.unlock()
 	var b *wire.Beat
 	d.store.change(func(c *catalog.Core, now int64) noise {
 		l := c.Local()

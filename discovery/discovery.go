@@ -56,12 +56,13 @@ type Discovery struct {
 	loops     sync.WaitGroup
 
 	mu      sync.Mutex
-	closing bool
+	ending  bool // Close or Kill was called
+	closing bool // no more streams
 	streams map[transport.Stream]struct{}
 	tasks   sync.WaitGroup // what handles streams; added to only under mu while not closing
 
-	closeOnce sync.Once
-	closeErr  error
+	ended    chan struct{} // closed when Close or Kill is done
+	closeErr error         // of later calls; written before ended is closed
 }
 
 // Start publishes the node's entry and begins to look for others. It waits for nobody. The entry's incarnation is that of
@@ -83,6 +84,7 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 		bell:    newBell(),
 		conns:   newConns(),
 		streams: make(map[transport.Stream]struct{}),
+		ended:   make(chan struct{}),
 	}
 	first, err := d.firstEntry()
 	if err != nil {
@@ -152,29 +154,45 @@ func (d *Discovery) leave(s transport.Stream) {
 func (d *Discovery) closed() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.closing
+	return d.ending
+}
+
+// begin reports whether the caller is the first to end discovery. Others wait until it has ended.
+func (d *Discovery) begin() bool {
+	d.mu.Lock()
+	first := !d.ending
+	d.ending = true
+	d.mu.Unlock()
+	if !first {
+		<-d.ended
+	}
+	return first
 }
 
 // Close tells the neighbours that this node departs, waits until they have heard it, but no longer than DepartureWindow
 // and ctx, and ends everything. It is idempotent; every call waits for the one close.
 func (d *Discovery) Close(ctx context.Context) error {
-	d.closeOnce.Do(func() {
-		d.stopBeginning()
-		ctx, cancel := context.WithTimeout(ctx, d.cfg.DepartureWindow)
-		defer cancel()
-		d.sayGoodbye(ctx)
-		d.end()
-	})
-	return d.closeErr
+	if !d.begin() {
+		return d.closeErr
+	}
+	defer close(d.ended)
+	d.stopBeginning()
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.DepartureWindow)
+	defer cancel()
+	d.sayGoodbye(ctx)
+	d.end()
+	return nil
 }
 
 // Kill ends everything without telling anybody, as if the process had died. The registry keeps what it has.
 func (d *Discovery) Kill() {
-	d.closeOnce.Do(func() {
-		d.stopBeginning()
-		d.end()
-		d.closeErr = ErrClosed
-	})
+	if !d.begin() {
+		return
+	}
+	defer close(d.ended)
+	d.stopBeginning()
+	d.end()
+	d.closeErr = ErrClosed
 }
 
 // stopBeginning ends all loops and refuses new streams. Those that run go on.

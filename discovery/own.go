@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/mosaik-go/mosaik/discovery/internal/catalog"
@@ -15,13 +14,19 @@ import (
 // a program that changes its entry more than once a millisecond for long has to wait a little.
 const maxLead = time.Second
 
-// ownEntry is who may change the node's own entry, which itself is in the store.
+// ownEntry is who may change the node's own entry, which itself is in the store. One goroutine at a time does; it may have
+// to wait while it holds the turn, so the turn is a token and not a mutex.
 type ownEntry struct {
-	mu      sync.Mutex    // held during a change
+	turn    chan struct{} // capacity one
 	changed chan struct{} // capacity one: there is something to announce
 }
 
-func newOwnEntry() *ownEntry { return &ownEntry{changed: make(chan struct{}, 1)} }
+func newOwnEntry() *ownEntry {
+	return &ownEntry{turn: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+}
+
+func (o *ownEntry) lock()   { o.turn <- struct{}{} }
+func (o *ownEntry) unlock() { <-o.turn }
 
 // Me returns this node's own entry.
 func (d *Discovery) Me() PeerEntry { return d.Catalog().Local().PeerEntry }
@@ -105,8 +110,8 @@ func (d *Discovery) RemoveStreams(streams ...id.ID) error {
 
 // changeOwn changes the own entry, signs and shows it, and has it announced.
 func (d *Discovery) changeOwn(what string, change edit) error {
-	d.own.mu.Lock()
-	defer d.own.mu.Unlock()
+	d.own.lock()
+	defer d.own.unlock()
 	if d.closed() {
 		return fmt.Errorf("discovery: %s: %w", what, ErrClosed)
 	}

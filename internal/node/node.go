@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,9 +57,9 @@ type Node struct {
 	services []attached // in order of attachment
 	closing  bool
 
-	closeOnce sync.Once
-	closeErr  error
-	closed    chan struct{}
+	closed   chan struct{} // closed when the end has begun
+	ended    chan struct{} // and when it is done
+	closeErr error         // of later calls; written before ended is closed
 }
 
 // Service is a subsystem that lives on a node. Close departs in order, within ctx, and waits; Kill stops at once without
@@ -78,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	n := &Node{Config: cfg, closed: make(chan struct{})}
+	n := &Node{Config: cfg, closed: make(chan struct{}), ended: make(chan struct{})}
 	host, err := cfg.NewHost(transport.Config{
 		Network: cfg.Network,
 		Key:     cfg.Key,
@@ -139,49 +140,58 @@ func Attach[S Service](n *Node, name string, start func(*Node) (S, error)) (S, e
 // Close departs in order: services in reverse order of attachment, then discovery, then the transport. It waits for all
 // goroutines of the node and is idempotent; every caller waits for the one close.
 func (n *Node) Close() error {
-	n.closeOnce.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), n.ShutdownGrace)
-		defer cancel()
-		var errs []error
-		for _, a := range n.stopAttaching() {
-			if err := a.service.Close(ctx); err != nil {
-				errs = append(errs, fmt.Errorf("close %s: %w", a.name, err))
-			}
+	services, first := n.stopAttaching()
+	if !first {
+		<-n.ended
+		return n.closeErr
+	}
+	defer close(n.ended)
+	ctx, cancel := context.WithTimeout(context.Background(), n.ShutdownGrace)
+	defer cancel()
+	var errs []error
+	for _, a := range services {
+		if err := a.service.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", a.name, err))
 		}
-		if err := n.Disc.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("close discovery: %w", err))
-		}
-		if err := n.Host.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("close transport: %w", err))
-		}
-		n.closeErr = errors.Join(errs...)
-	})
+	}
+	if err := n.Disc.Close(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("close discovery: %w", err))
+	}
+	if err := n.Host.Close(); err != nil {
+		errs = append(errs, fmt.Errorf("close transport: %w", err))
+	}
+	n.closeErr = errors.Join(errs...)
 	return n.closeErr
 }
 
 // Kill ends the node without a goodbye, as if its process had died: connections break, nothing departs. It waits for all
 // goroutines of the node.
 func (n *Node) Kill() {
-	n.closeOnce.Do(func() {
-		services := n.stopAttaching()
-		n.Host.Kill()
-		for _, a := range services {
-			a.service.Kill()
-		}
-		n.Disc.Kill()
-		n.closeErr = ErrClosed
-	})
+	services, first := n.stopAttaching()
+	if !first {
+		<-n.ended
+		return
+	}
+	defer close(n.ended)
+	n.Host.Kill()
+	for _, a := range services {
+		a.service.Kill()
+	}
+	n.Disc.Kill()
+	n.closeErr = ErrClosed
 }
 
-// stopAttaching refuses further services and returns those there are, last attached first.
-func (n *Node) stopAttaching() []attached {
+// stopAttaching refuses further services and returns those there are, last attached first. Only the first call ends the
+// node; the others wait for it, on a channel, so that they do not hold up virtual time in tests.
+func (n *Node) stopAttaching() (services []attached, first bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.closing {
+		return nil, false
+	}
 	n.closing = true
 	close(n.closed)
-	out := make([]attached, 0, len(n.services))
-	for i := len(n.services) - 1; i >= 0; i-- {
-		out = append(out, n.services[i])
-	}
-	return out
+	services = slices.Clone(n.services)
+	slices.Reverse(services)
+	return services, true
 }
