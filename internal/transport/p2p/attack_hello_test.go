@@ -65,7 +65,7 @@ func TestHelloAttacks(t *testing.T) {
 		}, false, link.CodeBadProof},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			onBothTransports(t, func(t *testing.T, listen string) {
+			onBoth(t, func(t *testing.T, listen string) {
 				v := newVictim(t, listen, c.secret)
 				a := newAttacker(t, listen)
 				raw := a.dial(v.host)
@@ -80,7 +80,7 @@ func TestHelloAttacks(t *testing.T) {
 					s.CloseWrite()
 				}
 				got := told(s)
-				if took := time.Since(start); took > helloTimeout+testSlack {
+				if took := time.Since(start); took > helloTimeout+slack {
 					t.Errorf("closed after %v, want %v at most", took, helloTimeout)
 				}
 				want := c.code
@@ -114,7 +114,7 @@ func random(n int) []byte {
 
 // A hello in drops, each in time for an idle limit, must still be over in time.
 func TestHelloInDrops(t *testing.T) {
-	onBothTransports(t, func(t *testing.T, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
 		v := newVictim(t, listen, "")
 		a := newAttacker(t, listen)
 		s := a.open(a.dial(v.host))
@@ -131,7 +131,7 @@ func TestHelloInDrops(t *testing.T) {
 		if got := told(s); got != link.CodeTimeout {
 			t.Errorf("the attacker is told %v, want %v", got, link.CodeTimeout)
 		}
-		if took := time.Since(start); took > helloTimeout+testSlack {
+		if took := time.Since(start); took > helloTimeout+slack {
 			t.Errorf("closed after %v", took)
 		}
 		v.wantRefused(a, link.CodeTimeout)
@@ -161,11 +161,11 @@ func TestControlAttacks(t *testing.T) {
 		{"goodbye without a reason", framed([]byte{frameGoodbye}), false, link.CodeProtocolViolation},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			onBothTransports(t, func(t *testing.T, listen string) {
+			onBoth(t, func(t *testing.T, listen string) {
 				v := newVictim(t, listen, "")
 				a := newAttacker(t, listen)
 				s := a.join(a.dial(v.host), v.network)
-				eventuallyTrue(t, "the attacker is in", func() bool { return v.Connected(a.id) })
+				eventually(t, "the attacker is in", func() bool { return v.Connected(a.id) })
 				start := time.Now()
 				s.Write(c.say)
 				if c.end {
@@ -174,10 +174,10 @@ func TestControlAttacks(t *testing.T) {
 				if got := told(s); got != c.code {
 					t.Errorf("the attacker is told %v, want %v", got, c.code)
 				}
-				if took := time.Since(start); took > deadAfter+testSlack {
+				if took := time.Since(start); took > deadAfter+slack {
 					t.Errorf("closed after %v", took)
 				}
-				eventuallyTrue(t, "the attacker is out", func() bool { return !v.Connected(a.id) })
+				eventually(t, "the attacker is out", func() bool { return !v.Connected(a.id) })
 				v.wantClosed(c.code)
 				v.checkHonest("after the attack")
 			})
@@ -185,18 +185,9 @@ func TestControlAttacks(t *testing.T) {
 	}
 }
 
-func eventuallyTrue(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for start := time.Now(); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Since(start) > testPatience {
-			t.Fatalf("not within %v: %s", testPatience, what)
-		}
-	}
-}
-
 // A flood of pings is not answered for ever.
 func TestPingFlood(t *testing.T) {
-	onBothTransports(t, func(t *testing.T, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
 		v := newVictim(t, listen, "")
 		a := newAttacker(t, listen)
 		s := a.join(a.dial(v.host), v.network)
@@ -219,7 +210,7 @@ func TestPingFlood(t *testing.T) {
 
 // Only one control stream: a second one could replace the heartbeat, or be a second opinion on who the peer is.
 func TestSecondControlStream(t *testing.T) {
-	onBothTransports(t, func(t *testing.T, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
 		v := newVictim(t, listen, "")
 		a := newAttacker(t, listen)
 		raw := a.dial(v.host)
@@ -236,10 +227,10 @@ func TestSecondControlStream(t *testing.T) {
 // A pong with any number but the latest ping's cannot change the round-trip time.
 func TestForgedPong(t *testing.T) {
 	t.Parallel()
-	v := newVictim(t, testTCP, "")
-	a := newAttacker(t, testTCP)
+	v := newVictim(t, overTCP, "")
+	a := newAttacker(t, overTCP)
 	s := a.join(a.dial(v.host), v.network)
-	eventuallyTrue(t, "the attacker is in", func() bool { return v.Connected(a.id) })
+	eventually(t, "the attacker is in", func() bool { return v.Connected(a.id) })
 	before, ok := v.RTT(a.id)
 	if !ok {
 		t.Fatal("the hello did not measure a round trip")
@@ -250,7 +241,7 @@ func TestForgedPong(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := echoOnce(v.honest, v.ID(), "the pongs are read meanwhile"); err != nil {
+	if err := ask(t.Context(), v.honest, v.ID(), "the pongs are read meanwhile"); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(100 * time.Millisecond)
@@ -265,7 +256,7 @@ func TestForgedPong(t *testing.T) {
 // A node that does not know the secret learns nothing that lets it in: neither by sending back what it was sent, nor by
 // repeating what it saw another peer say.
 func TestSecretReflectedAndReplayed(t *testing.T) {
-	onBothTransports(t, func(t *testing.T, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
 		v := newVictim(t, listen, "secret")
 		a := newAttacker(t, listen)
 		recorded := make(chan [2][]byte, 1)

@@ -2,11 +2,8 @@ package p2p
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/binary"
-	"errors"
 	"io"
-	"strings"
 	"testing"
 	"time"
 
@@ -23,13 +20,6 @@ import (
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
-const (
-	testPatience = 30 * time.Second
-	testSlack    = 5 * time.Second // what a busy machine adds to a deadline
-	testTCP      = "/ip4/127.0.0.1/tcp/0"
-	testQUIC     = "/ip4/127.0.0.1/udp/0/quic-v1"
-)
-
 // victim is a host under attack, and an honest peer that uses it all the while.
 type victim struct {
 	*host
@@ -41,41 +31,11 @@ type victim struct {
 	metrics *prometheus.Registry
 }
 
-func newTestKey(t *testing.T) ed25519.PrivateKey {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// openTest opens a host that echoes, and is closed when the test ends.
-func openTest(t *testing.T, network id.ID, listen string, change ...func(*transport.Config, *tuning)) *host {
-	t.Helper()
-	cfg := transport.Config{Network: network, Key: newTestKey(t), Reach: transport.ReachHost, Listen: []string{listen}}
-	tuned := defaultTuning
-	for _, c := range change {
-		c(&cfg, &tuned)
-	}
-	h, err := open(cfg, tuned)
-	if err != nil {
-		t.Fatalf("open: %v", err)
-	}
-	t.Cleanup(func() { h.Close() })
-	h.Handle("echo", func(s transport.Stream) {
-		defer s.Close()
-		io.Copy(s, s)
-	})
-	return h
-}
-
 func newVictim(t *testing.T, listen, secret string) *victim {
 	t.Helper()
 	v := &victim{t: t, network: id.Random(), listen: listen, refused: make(chan transport.Event, 1024), metrics: prometheus.NewRegistry()}
-	with := func(c *transport.Config, _ *tuning) { c.Secret = secret }
-	v.host = openTest(t, v.network, listen, with, func(c *transport.Config, _ *tuning) { c.Metrics = v.metrics })
-	v.honest = openTest(t, v.network, listen, with)
+	v.host = openHost(t, v.network, listen, withSecret(secret), func(c *transport.Config) { c.Metrics = v.metrics })
+	v.honest = openHost(t, v.network, listen, withSecret(secret))
 	t.Cleanup(v.Watch(func(e transport.Event) {
 		if e.Kind == transport.Refused {
 			select {
@@ -91,37 +51,14 @@ func newVictim(t *testing.T, listen, secret string) *victim {
 // checkHonest checks that the honest peer is served, on an old and on a new connection.
 func (v *victim) checkHonest(when string) {
 	v.t.Helper()
-	newcomer := openTest(v.t, v.network, v.listen, func(c *transport.Config, _ *tuning) { c.Secret = v.cfg.Secret })
+	newcomer := openHost(v.t, v.network, v.listen, withSecret(v.cfg.Secret))
+	defer newcomer.Close()
 	for who, h := range map[string]*host{"the honest peer": v.honest, "a newcomer": newcomer} {
-		h.Learn(v.Addr())
-		if err := echoOnce(h, v.ID(), "hello"); err != nil {
+		connect(v.t, h, v)
+		if err := ask(v.t.Context(), h, v.ID(), "hello"); err != nil {
 			v.t.Errorf("%s %s: %v", who, when, err)
 		}
 	}
-	newcomer.Close()
-}
-
-func echoOnce(from *host, to id.PeerID, text string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), testPatience)
-	defer cancel()
-	s, err := from.Open(ctx, to, "echo")
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	s.SetReadDeadline(time.Now().Add(testPatience))
-	s.SetWriteDeadline(time.Now().Add(testPatience))
-	if _, err := io.WriteString(s, text); err != nil {
-		return err
-	}
-	if err := s.CloseWrite(); err != nil {
-		return err
-	}
-	got, err := io.ReadAll(s)
-	if err == nil && string(got) != text {
-		err = errors.New("another echo: " + string(got))
-	}
-	return err
 }
 
 // attacker speaks to hosts through bare libp2p connections, and says what it likes.
@@ -133,7 +70,7 @@ type attacker struct {
 
 func newAttacker(t *testing.T, listen string) *attacker {
 	t.Helper()
-	key := newTestKey(t)
+	key := keyOf(id.Random().String())
 	s, err := newStack(transport.Config{Key: key, Listen: []string{listen}}, openGate{})
 	if err != nil {
 		t.Fatal(err)
@@ -157,16 +94,18 @@ func (openGate) InterceptSecured(network.Direction, peer.ID, network.ConnMultiad
 	return true
 }
 
-func (a *attacker) dial(to *host) network.Conn {
+func (a *attacker) dial(to *host) network.Conn { return a.dialAddr(to.Addr()) }
+
+func (a *attacker) dialAddr(to id.PeerAddr) network.Conn {
 	a.t.Helper()
-	p, err := peerOf(to.ID())
+	p, err := peerOf(to.ID)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	for _, text := range to.Addr().Addrs {
+	for _, text := range to.Addrs {
 		a.stack.swarm.Peerstore().AddAddr(p, ma.StringCast(text), time.Hour)
 	}
-	ctx, cancel := context.WithTimeout(a.t.Context(), testPatience)
+	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
 	defer cancel()
 	c, err := a.stack.swarm.DialPeer(ctx, p)
 	if err != nil {
@@ -178,13 +117,13 @@ func (a *attacker) dial(to *host) network.Conn {
 // open opens a stream and writes raw bytes on it.
 func (a *attacker) open(c network.Conn, raw ...byte) network.Stream {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), testPatience)
+	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
 	defer cancel()
 	s, err := c.NewStream(ctx)
 	if err != nil {
 		a.t.Fatalf("the attacker cannot open a stream: %v", err)
 	}
-	s.SetDeadline(time.Now().Add(2 * testPatience))
+	s.SetDeadline(time.Now().Add(2 * patience))
 	if len(raw) > 0 {
 		s.Write(raw)
 	}
@@ -225,10 +164,37 @@ func (a *attacker) join(c network.Conn, net id.ID) network.Stream {
 	return s
 }
 
+// stayIn does the hello and keeps the heartbeat of an attacker that wants to stay.
+func (a *attacker) stayIn(c network.Conn, net id.ID) {
+	a.t.Helper()
+	ctl := a.join(c, net)
+	ctl.SetDeadline(time.Time{})
+	stop, done := make(chan struct{}), make(chan struct{})
+	a.t.Cleanup(func() {
+		close(stop)
+		<-done
+	})
+	go func() {
+		defer close(done)
+		ping := framed(append([]byte{framePing}, make([]byte, 8)...))
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				ctl.SetWriteDeadline(time.Now().Add(time.Second))
+				ctl.Write(ping)
+			case <-stop:
+				return
+			}
+		}
+	}()
+}
+
 // told returns what the other side gives as its reason to close: in a goodbye, if it says one on this stream, or with the
 // connection.
 func told(s network.Stream) link.Code {
-	s.SetReadDeadline(time.Now().Add(testPatience))
+	s.SetReadDeadline(time.Now().Add(patience))
 	for r := link.NewReader(s, controlFrameMax); ; {
 		b, err := r.Next()
 		switch {
@@ -247,7 +213,7 @@ func told(s network.Stream) link.Code {
 
 func (v *victim) wantRefused(a *attacker, code link.Code) {
 	v.t.Helper()
-	timer := time.NewTimer(testPatience)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
 		select {
@@ -295,19 +261,4 @@ func (v *victim) counted(name, reason string) float64 {
 		}
 	}
 	return sum
-}
-
-// onBothTransports runs an attack over TCP and over QUIC.
-func onBothTransports(t *testing.T, attack func(t *testing.T, listen string)) {
-	t.Parallel()
-	for _, listen := range []string{testTCP, testQUIC} {
-		name := "TCP"
-		if strings.Contains(listen, "quic") {
-			name = "QUIC"
-		}
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			attack(t, listen)
-		})
-	}
 }

@@ -1,9 +1,8 @@
-package p2p_test
+package p2p
 
 import (
 	"bufio"
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,9 +17,7 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/id"
-	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/internal/transport"
-	"github.com/mosaik-go/mosaik/internal/transport/p2p"
 )
 
 // childEnv makes the test program be a host in a process of its own, which can be killed and stopped for real.
@@ -44,7 +41,7 @@ func runChild() {
 	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
 		fail(err)
 	}
-	h, err := p2p.New(transport.Config{Network: cfg.Network, Key: keyOf(cfg.Seed), Reach: transport.ReachHost, Listen: []string{cfg.Listen}})
+	h, err := New(transport.Config{Network: cfg.Network, Key: keyOf(cfg.Seed), Reach: transport.ReachHost, Listen: []string{cfg.Listen}})
 	if err != nil {
 		fail(err)
 	}
@@ -92,16 +89,6 @@ func runChild() {
 func fail(err error) {
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
-}
-
-func keyOf(seed string) ed25519.PrivateKey {
-	digest := id.Of(seed)
-	return ed25519.NewKeyFromSeed(digest[:])
-}
-
-func echoHandler(s transport.Stream) {
-	defer s.Close()
-	io.Copy(s, s)
 }
 
 // child is a host in another process.
@@ -176,125 +163,4 @@ func (c *child) signal(s os.Signal) { c.cmd.Process.Signal(s) }
 func (c *child) kill() {
 	c.signal(syscall.SIGKILL)
 	c.cmd.Wait()
-}
-
-// patience bounds what should happen soon, on a busy machine and under the race detector.
-const patience = 30 * time.Second
-
-// openHost opens a host that is closed when the test ends.
-func openHost(t *testing.T, network id.ID, listen string, change ...func(*transport.Config)) transport.Host {
-	t.Helper()
-	cfg := transport.Config{Network: network, Key: keyOf(id.Random().String()), Reach: transport.ReachHost}
-	if listen != "" {
-		cfg.Listen = []string{listen}
-	}
-	for _, c := range change {
-		c(&cfg)
-	}
-	h, err := p2p.New(cfg)
-	if err != nil {
-		t.Fatalf("open: %v", err)
-	}
-	t.Cleanup(func() { h.Close() })
-	h.Handle("echo", echoHandler)
-	return h
-}
-
-func withSeed(seed string) func(*transport.Config) {
-	return func(c *transport.Config) { c.Key = keyOf(seed) }
-}
-
-// connect connects, and waits until both sides list the other.
-func connect(t *testing.T, from, to transport.Host) {
-	t.Helper()
-	eventually(t, "a connection", func() bool { // a busy machine can be too slow for a dial or a hello
-		err := from.Connect(t.Context(), to.Addr())
-		if err != nil && !errors.Is(err, transport.ErrUnreachable) && link.CodeOf(err) != link.CodeTimeout {
-			t.Fatalf("connect: %v", err)
-		}
-		return err == nil
-	})
-	eventually(t, "both sides are connected", func() bool { return from.Connected(to.ID()) && to.Connected(from.ID()) })
-}
-
-// ask sends text on a new stream and checks the answer.
-func ask(ctx context.Context, from transport.Host, to id.PeerID, text string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	s, err := from.Open(ctx, to, "echo")
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	s.SetReadDeadline(time.Now().Add(patience))
-	s.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(s, text); err != nil {
-		return err
-	}
-	if err := s.CloseWrite(); err != nil {
-		return err
-	}
-	got, err := io.ReadAll(s)
-	if err == nil && string(got) != text {
-		err = fmt.Errorf("got %q, want %q", got, text)
-	}
-	return err
-}
-
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	within(t, patience, what, cond)
-}
-
-func within(t *testing.T, limit time.Duration, what string, cond func() bool) {
-	t.Helper()
-	for start := time.Now(); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Since(start) > limit {
-			t.Fatalf("not within %v: %s", limit, what)
-		}
-	}
-}
-
-// watched are the events of a host, each with the time when it came.
-type watched struct {
-	mu     sync.Mutex
-	events []timedEvent
-}
-
-type timedEvent struct {
-	transport.Event
-	at time.Time
-}
-
-func watch(t *testing.T, h transport.Host) *watched {
-	w := new(watched)
-	t.Cleanup(h.Watch(func(e transport.Event) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.events = append(w.events, timedEvent{e, time.Now()})
-	}))
-	return w
-}
-
-// find returns the first event of the kind about the peer; code zero matches any.
-func (w *watched) find(kind transport.EventKind, p id.PeerID, code link.Code) (timedEvent, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, e := range w.events {
-		if e.Kind == kind && e.Peer == p && (code == 0 || e.Code == code) {
-			return e, true
-		}
-	}
-	return timedEvent{}, false
-}
-
-// wait waits for such an event.
-func (w *watched) wait(t *testing.T, what string, kind transport.EventKind, p id.PeerID, code link.Code) timedEvent {
-	t.Helper()
-	var e timedEvent
-	eventually(t, what, func() (ok bool) {
-		e, ok = w.find(kind, p, code)
-		return ok
-	})
-	return e
 }

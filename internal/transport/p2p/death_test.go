@@ -1,4 +1,4 @@
-package p2p_test
+package p2p
 
 import (
 	"io"
@@ -19,22 +19,10 @@ const (
 	noticedBusy = noticed + 2*time.Second
 )
 
-var bothTransports = map[string]string{"TCP": overTCP, "QUIC": overQUIC}
-
-// onBoth runs a test on TCP and on QUIC, on a network of its own.
-func onBoth(t *testing.T, test func(t *testing.T, network id.ID, listen string)) {
-	t.Parallel()
-	for name, listen := range bothTransports {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, id.Random(), listen)
-		})
-	}
-}
-
 // A process that is killed is noticed, with a stream open and without.
 func TestKilledProcess(t *testing.T) {
-	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
 		h := openHost(t, network, listen)
 		bystander := openHost(t, network, listen)
 		connect(t, bystander, h)
@@ -69,7 +57,8 @@ func TestKilledProcess(t *testing.T) {
 // A process that hangs keeps its sockets, and is noticed all the same. When it goes on it learns that it was given up, and
 // can come back.
 func TestHangingProcess(t *testing.T) {
-	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
 		h := openHost(t, network, listen)
 		c := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
 		c.connect(h)
@@ -93,7 +82,8 @@ func TestHangingProcess(t *testing.T) {
 
 // A process that was stopped for a moment, less than others wait, is not given up by anybody.
 func TestShortStop(t *testing.T) {
-	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
 		h := openHost(t, network, listen)
 		c := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
 		c.connect(h)
@@ -117,7 +107,8 @@ func TestShortStop(t *testing.T) {
 // A node that comes back on another port is reachable as soon as it has dialled anybody: connections of its former life
 // are closed then, although nothing says that they are dead.
 func TestRestartOnAnotherPort(t *testing.T) {
-	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
 		h := openHost(t, network, listen)
 		first := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
 		first.connect(h)
@@ -150,7 +141,8 @@ func TestRestartOnAnotherPort(t *testing.T) {
 
 // A node that comes back on the same port is noticed without a word of its own.
 func TestRestartOnTheSamePort(t *testing.T) {
-	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
 		h := openHost(t, network, listen)
 		first := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
 		first.connect(h)
@@ -175,7 +167,8 @@ func TestRestartOnTheSamePort(t *testing.T) {
 
 // Two living processes with one key: the older is turned off everywhere and learns why, the newer works.
 func TestIdentityOpenedTwice(t *testing.T) {
-	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
 		h := openHost(t, network, listen)
 		seen := watch(t, h)
 		older := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
@@ -200,45 +193,43 @@ func TestIdentityOpenedTwice(t *testing.T) {
 
 // An orderly end is seen at once, and as what it is.
 func TestCloseIsSeen(t *testing.T) {
-	t.Parallel()
-	for name, listen := range bothTransports {
-		t.Run(name, func(t *testing.T) {
-			network := id.Random()
-			var times []time.Duration
-			for range 20 {
-				h, other := openHost(t, network, listen), openHost(t, network, listen)
-				connect(t, other, h)
-				s, err := other.Open(t.Context(), h.ID(), "echo") // stays open, with a handler that waits
-				if err != nil {
-					t.Fatal(err)
-				}
-				s.Write([]byte("x"))
-				seen := watch(t, h)
-				start := time.Now()
-				closed := make(chan time.Duration, 1)
-				go func() {
-					other.Close()
-					closed <- time.Since(start)
-				}()
-				e := seen.wait(t, "the goodbye is reported", transport.Disconnected, other.ID(), link.CodeShutdown)
-				times = append(times, e.at.Sub(start))
-				if took := <-closed; took > 5*time.Second {
-					t.Errorf("Close took %v", took)
-				}
-				h.Close()
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
+		var times []time.Duration
+		for range 20 {
+			h, other := openHost(t, network, listen), openHost(t, network, listen)
+			connect(t, other, h)
+			s, err := other.Open(t.Context(), h.ID(), "echo") // stays open, with a handler that waits
+			if err != nil {
+				t.Fatal(err)
 			}
-			slices.Sort(times)
-			t.Logf("seen after %v in the middle, %v at most", times[10].Round(10*time.Microsecond), times[19].Round(10*time.Microsecond))
-			if times[10] > 100*time.Millisecond {
-				t.Errorf("the goodbye is seen after %v, want 100ms", times[10])
+			s.Write([]byte("x"))
+			seen := watch(t, h)
+			start := time.Now()
+			closed := make(chan time.Duration, 1)
+			go func() {
+				other.Close()
+				closed <- time.Since(start)
+			}()
+			e := seen.wait(t, "the goodbye is reported", transport.Disconnected, other.ID(), link.CodeShutdown)
+			times = append(times, e.at.Sub(start))
+			if took := <-closed; took > 5*time.Second {
+				t.Errorf("Close took %v", took)
 			}
-		})
-	}
+			h.Close()
+		}
+		slices.Sort(times)
+		t.Logf("seen after %v in the middle, %v at most", times[10].Round(10*time.Microsecond), times[19].Round(10*time.Microsecond))
+		if times[10] > 100*time.Millisecond {
+			t.Errorf("the goodbye is seen after %v, want 100ms", times[10])
+		}
+	})
 }
 
 // A peer that hangs with everything full does not hold up Close.
 func TestCloseWithHangingPeer(t *testing.T) {
-	onBoth(t, func(t *testing.T, network id.ID, listen string) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
 		h := openHost(t, network, listen)
 		c := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
 		c.connect(h)

@@ -1,4 +1,4 @@
-package p2p_test
+package p2p
 
 import (
 	"flag"
@@ -7,7 +7,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mosaik-go/mosaik/internal/transport"
-	"github.com/mosaik-go/mosaik/internal/transport/p2p"
 	"github.com/mosaik-go/mosaik/internal/transport/transporttest"
 )
 
@@ -27,7 +26,7 @@ func TestMain(m *testing.M) {
 func only(listen string) transporttest.Opener {
 	return func(cfg transport.Config) (transport.Host, error) {
 		cfg.Listen = []string{listen}
-		return p2p.New(cfg)
+		return New(cfg)
 	}
 }
 
@@ -36,12 +35,23 @@ const (
 	overQUIC = "/ip4/127.0.0.1/udp/0/quic-v1"
 )
 
+// onBoth runs a test over TCP and over QUIC.
+func onBoth(t *testing.T, test func(t *testing.T, listen string)) {
+	t.Parallel()
+	for name, listen := range map[string]string{"TCP": overTCP, "QUIC": overQUIC} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, listen)
+		})
+	}
+}
+
 func TestConformance(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		open transporttest.Opener
 	}{
-		{"both", p2p.New},
+		{"both", New},
 		{"TCP", only(overTCP)},
 		{"QUIC", only(overQUIC)},
 	} {

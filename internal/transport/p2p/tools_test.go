@@ -1,0 +1,154 @@
+package p2p
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
+)
+
+const (
+	patience = 30 * time.Second // bounds what should happen soon, on a busy machine and under the race detector
+	slack    = 5 * time.Second  // what such a machine adds to a deadline
+)
+
+func keyOf(seed string) ed25519.PrivateKey {
+	digest := id.Of(seed)
+	return ed25519.NewKeyFromSeed(digest[:])
+}
+
+// openHost opens a host that echoes, and is closed when the test ends.
+func openHost(t *testing.T, network id.ID, listen string, change ...func(*transport.Config)) *host {
+	t.Helper()
+	return openTuned(t, defaultTuning, network, listen, change...)
+}
+
+func openTuned(t *testing.T, tuned tuning, network id.ID, listen string, change ...func(*transport.Config)) *host {
+	t.Helper()
+	cfg := transport.Config{Network: network, Key: keyOf(id.Random().String()), Reach: transport.ReachHost}
+	if listen != "" {
+		cfg.Listen = []string{listen}
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	h, err := open(cfg, tuned)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() { h.Close() })
+	h.Handle("echo", echoHandler)
+	return h
+}
+
+func withSecret(secret string) func(*transport.Config) {
+	return func(c *transport.Config) { c.Secret = secret }
+}
+
+func echoHandler(s transport.Stream) {
+	defer s.Close()
+	io.Copy(s, s)
+}
+
+// connect connects, and waits until both sides list the other.
+func connect(t *testing.T, from, to transport.Host) {
+	t.Helper()
+	eventually(t, "both sides are connected", func() bool {
+		err := from.Connect(t.Context(), to.Addr())
+		// A busy machine can be too slow for a dial or a hello.
+		if err != nil && !errors.Is(err, transport.ErrUnreachable) && link.CodeOf(err) != link.CodeTimeout {
+			t.Fatalf("connect: %v", err)
+		}
+		return from.Connected(to.ID()) && to.Connected(from.ID())
+	})
+}
+
+// ask sends text on a new stream and checks the answer.
+func ask(ctx context.Context, from transport.Host, to id.PeerID, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s, err := from.Open(ctx, to, "echo")
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	s.SetReadDeadline(time.Now().Add(patience))
+	s.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(s, text); err != nil {
+		return err
+	}
+	if err := s.CloseWrite(); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(s)
+	if err == nil && string(got) != text {
+		err = fmt.Errorf("got %q, want %q", got, text)
+	}
+	return err
+}
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	within(t, patience, what, cond)
+}
+
+func within(t *testing.T, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	for start := time.Now(); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Since(start) > limit {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// watched are the events of a host, each with the time when it came.
+type watched struct {
+	mu     sync.Mutex
+	events []timedEvent
+}
+
+type timedEvent struct {
+	transport.Event
+	at time.Time
+}
+
+func watch(t *testing.T, h transport.Host) *watched {
+	w := new(watched)
+	t.Cleanup(h.Watch(func(e transport.Event) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.events = append(w.events, timedEvent{e, time.Now()})
+	}))
+	return w
+}
+
+// find returns the first event of the kind about the peer; code zero matches any.
+func (w *watched) find(kind transport.EventKind, p id.PeerID, code link.Code) (timedEvent, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.events {
+		if e.Kind == kind && e.Peer == p && (code == 0 || e.Code == code) {
+			return e, true
+		}
+	}
+	return timedEvent{}, false
+}
+
+// wait waits for such an event.
+func (w *watched) wait(t *testing.T, what string, kind transport.EventKind, p id.PeerID, code link.Code) timedEvent {
+	t.Helper()
+	var e timedEvent
+	eventually(t, what, func() (ok bool) {
+		e, ok = w.find(kind, p, code)
+		return ok
+	})
+	return e
+}
