@@ -10,9 +10,20 @@ import (
 // mapScratch is what encoding or decoding a map needs besides the map.
 type mapScratch struct {
 	iter            reflect.MapIter
-	all, key, value reflect.Value // variables, zero between uses
+	all, key, value variable
 	entries         []mapEntry
 	sorted          []byte
+}
+
+// variable is a place for a value, zero between uses.
+type variable struct {
+	reflect.Value
+	p unsafe.Pointer
+}
+
+func newVariable(t reflect.Type) variable {
+	v := reflect.New(t)
+	return variable{v.Elem(), v.UnsafePointer()}
 }
 
 // mapEntry is where an entry lies in the output.
@@ -25,8 +36,7 @@ func (s *shape) mapScratch() *mapScratch {
 	if m, ok := s.scratch.Get().(*mapScratch); ok {
 		return m
 	}
-	variable := func(t reflect.Type) reflect.Value { return reflect.New(t).Elem() }
-	return &mapScratch{all: variable(s.typ), key: variable(s.key.typ), value: variable(s.elem.typ)}
+	return &mapScratch{all: newVariable(s.typ), key: newVariable(s.key.typ), value: newVariable(s.elem.typ)}
 }
 
 func (s *shape) release(m *mapScratch) {
@@ -49,21 +59,20 @@ func appendMap(dst []byte, s *shape, p unsafe.Pointer, depth int) (_ []byte, err
 	}
 	m := s.mapScratch()
 	defer s.release(m)
-	*(*unsafe.Pointer)(m.all.Addr().UnsafePointer()) = table
+	*(*unsafe.Pointer)(m.all.p) = table
 	m.entries = m.entries[:0]
 	if dst = appendUvarint(dst, uint64(m.all.Len())); m.all.Len() == 0 {
 		return dst, nil
 	}
-	key, value := m.key.Addr().UnsafePointer(), m.value.Addr().UnsafePointer()
-	for m.iter.Reset(m.all); m.iter.Next(); {
+	for m.iter.Reset(m.all.Value); m.iter.Next(); {
 		m.key.SetIterKey(&m.iter)
 		m.value.SetIterValue(&m.iter)
 		e := mapEntry{key: len(dst)}
-		if dst, err = appendSteps(dst, s.key.steps, key, depth); err != nil {
+		if dst, err = appendSteps(dst, s.key.steps, m.key.p, depth); err != nil {
 			return dst, err
 		}
 		e.value = len(dst)
-		if dst, err = appendSteps(dst, s.elem.steps, value, depth); err != nil {
+		if dst, err = appendSteps(dst, s.elem.steps, m.value.p, depth); err != nil {
 			return dst, err
 		}
 		e.end = len(dst)
@@ -113,7 +122,6 @@ func (r *reader) readMap(s *shape, p unsafe.Pointer, depth int) error {
 	table := reflect.MakeMapWithSize(s.typ, n)
 	m := s.mapScratch()
 	defer s.release(m)
-	key, value := m.key.Addr().UnsafePointer(), m.value.Addr().UnsafePointer()
 	var last []byte
 	r.promised += n * (s.key.min + s.elem.min)
 	for i := range n {
@@ -121,7 +129,7 @@ func (r *reader) readMap(s *shape, p unsafe.Pointer, depth int) error {
 		m.key.SetZero()
 		m.value.SetZero()
 		start := r.pos
-		if err := r.steps(s.key.steps, key, depth); err != nil {
+		if err := r.steps(s.key.steps, m.key.p, depth); err != nil {
 			return err
 		}
 		raw := r.buf[start:r.pos]
@@ -129,10 +137,10 @@ func (r *reader) readMap(s *shape, p unsafe.Pointer, depth int) error {
 			return errOrder
 		}
 		last = raw
-		if err := r.steps(s.elem.steps, value, depth); err != nil {
+		if err := r.steps(s.elem.steps, m.value.p, depth); err != nil {
 			return err
 		}
-		table.SetMapIndex(m.key, m.value)
+		table.SetMapIndex(m.key.Value, m.value.Value)
 	}
 	if table.Len() != n {
 		return errTwice
