@@ -59,6 +59,7 @@ type Discovery struct {
 	ending  bool // Close or Kill was called
 	closing bool // no more streams
 	streams map[transport.Stream]struct{}
+	perPeer map[PeerID]int // streams of one peer
 	tasks   sync.WaitGroup // what handles streams; added to only under mu while not closing
 
 	ended    chan struct{} // closed when Close or Kill is done
@@ -84,6 +85,7 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 		bell:    newBell(),
 		conns:   newConns(),
 		streams: make(map[transport.Stream]struct{}),
+		perPeer: make(map[PeerID]int),
 		ended:   make(chan struct{}),
 	}
 	first, err := d.firstEntry()
@@ -129,23 +131,44 @@ func (d *Discovery) firstEntry() (SignedPeerEntry, error) {
 	return e.Sign(d.env.Key)
 }
 
+// maxStreamsPerPeer bounds the streams of discovery with one peer, in both directions together. A correct peer has a few.
+const maxStreamsPerPeer = 64
+
 // enter registers what handles a stream, so that Close can end and wait for it. It reports false when discovery is
-// closing; the stream is aborted then.
+// closing or the peer has too many streams; the stream is aborted then.
 func (d *Discovery) enter(s transport.Stream) bool {
+	code := d.register(s)
+	switch code {
+	case 0:
+		return true
+	case link.CodeOverloaded:
+		d.store.refuse("overloaded")
+	}
+	s.Abort(code)
+	return false
+}
+
+func (d *Discovery) register(s transport.Stream) link.Code {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closing {
-		s.Abort(link.CodeShutdown)
-		return false
+	switch {
+	case d.closing:
+		return link.CodeShutdown
+	case d.perPeer[s.Peer()] >= maxStreamsPerPeer:
+		return link.CodeOverloaded
 	}
 	d.streams[s] = struct{}{}
+	d.perPeer[s.Peer()]++
 	d.tasks.Add(1)
-	return true
+	return 0
 }
 
 func (d *Discovery) leave(s transport.Stream) {
 	d.mu.Lock()
 	delete(d.streams, s)
+	if d.perPeer[s.Peer()]--; d.perPeer[s.Peer()] == 0 {
+		delete(d.perPeer, s.Peer())
+	}
 	d.mu.Unlock()
 	d.tasks.Done()
 }

@@ -38,6 +38,7 @@ func (d *Discovery) dialLink(p PeerID) {
 		return
 	}
 	if !d.enter(s) {
+		d.hood.dialFailed(p, &link.CloseError{Code: link.CodeOverloaded})
 		return
 	}
 	go func() { // ended and waited for through enter

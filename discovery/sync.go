@@ -211,6 +211,9 @@ func (d *Discovery) exchangeWith(ctx context.Context, p PeerID) (*exchange, erro
 		return nil, err
 	}
 	if !d.enter(s) {
+		if !d.closed() {
+			return nil, &link.CloseError{Code: link.CodeOverloaded}
+		}
 		return nil, ErrClosed
 	}
 	defer d.leave(s)

@@ -3,9 +3,12 @@ package wire
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -249,6 +252,47 @@ func TestUpdateOfTwoPeersIsRefused(t *testing.T) {
 	b.Sign(testNetwork, other)
 	if f, err := Decode((Updates{{Entry: e, Beat: b}}).Append(nil)); !errors.Is(err, ErrMalformed) {
 		t.Errorf("got %#v, %v", f, err)
+	}
+}
+
+// A frame that announces much and holds little costs little. The test is not parallel: it measures.
+func TestAnnouncedLengthsAllocateNothing(t *testing.T) {
+	huge := binary.AppendUvarint(nil, 1<<40)
+	many := binary.AppendUvarint(nil, MaxRows)
+	head := append([]byte{entryFormat}, make([]byte, 2*id.Size)...)
+	entry := func(rest ...[]byte) []byte {
+		return slices.Concat(append([][]byte{head, {1}, {1}, {0}}, rest...)...) // start, update, no protocol
+	}
+	inGreeting := func(entry []byte) []byte {
+		return slices.Concat([]byte{frameGreet, 0, kindEntry}, binary.AppendUvarint(nil, uint64(len(entry))), entry, make([]byte, 64))
+	}
+	for name, body := range map[string][]byte{
+		"updates":    slices.Concat([]byte{frameUpdates}, binary.AppendUvarint(nil, MaxUpdates)),
+		"wants":      slices.Concat([]byte{frameWants}, binary.AppendUvarint(nil, MaxWants)),
+		"buckets":    slices.Concat([]byte{frameRows}, binary.AppendUvarint(nil, MaxBuckets)),
+		"rows":       slices.Concat([]byte{frameRows, 0}, many),
+		"prefixes":   slices.Concat([]byte{framePrefixes}, many),
+		"digests":    slices.Concat([]byte{frameOpen}, make([]byte, 16), []byte{1, 14}),
+		"an entry":   slices.Concat([]byte{frameGreet, 0, kindEntry}, binary.AppendUvarint(nil, MaxEntryBytes)),
+		"a giant":    slices.Concat([]byte{frameGreet, 0, kindEntry}, huge),
+		"addresses":  inGreeting(entry([]byte{MaxAddrs})),
+		"tags":       inGreeting(entry([]byte{0}, binary.AppendUvarint(nil, MaxTags))),
+		"streams":    inGreeting(entry([]byte{0, 0}, binary.AppendUvarint(nil, MaxStreams))),
+		"tickets":    inGreeting(entry([]byte{0, 0, 0, 0}, []byte{MaxTickets})),
+		"one ticket": inGreeting(entry([]byte{0, 0, 0, 0, 1}, make([]byte, id.Size), binary.AppendUvarint(nil, MaxTicketBytes))),
+	} {
+		const runs = 100
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			if f, err := Decode(body); err == nil {
+				t.Fatalf("%s: decoded as %#v", name, f)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if per := (after.TotalAlloc - before.TotalAlloc) / runs; per > 8<<10 {
+			t.Errorf("%s: %d bytes were allocated for a frame of %d", name, per, len(body))
+		}
 	}
 }
 
