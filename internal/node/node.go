@@ -43,7 +43,8 @@ type Config struct {
 	NewHost func(transport.Config) (transport.Host, error)
 	// Registry says whether the same-host registry is used.
 	Registry bool
-	// ShutdownGrace bounds how long Close waits for services to depart in order.
+	// ShutdownGrace bounds how long Close waits for services and discovery to depart in order; three quarters of it are
+	// for the services.
 	ShutdownGrace time.Duration
 }
 
@@ -148,9 +149,12 @@ func (n *Node) Close() error {
 	defer close(n.ended)
 	ctx, cancel := context.WithTimeout(context.Background(), n.ShutdownGrace)
 	defer cancel()
+	// A service that hangs must not keep the departure from being spread.
+	forServices, cancel := context.WithTimeout(ctx, n.ShutdownGrace*3/4)
+	defer cancel()
 	var errs []error
 	for _, a := range services {
-		if err := a.service.Close(ctx); err != nil {
+		if err := a.service.Close(forServices); err != nil {
 			errs = append(errs, fmt.Errorf("close %s: %w", a.name, err))
 		}
 	}
