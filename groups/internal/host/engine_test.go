@@ -176,7 +176,10 @@ func newTestGroup(t testing.TB, e *lineEngine, m *sumMachine, cfg GroupConfig) *
 		cfg.Engine.Patience = 10 * time.Second
 	}
 	g := newGroup(svc, cfg, e, m)
-	t.Cleanup(g.stop)
+	t.Cleanup(func() {
+		g.stop()
+		svc.crew.close()
+	})
 	return g
 }
 

@@ -43,9 +43,11 @@ type Group struct {
 	state    stateBoard
 	events   eventHub
 
-	wg   sync.WaitGroup // loops and appliers
-	left chan struct{}  // closed when the engine says that leaving is over
-	over chan struct{}  // closed when the group is over
+	wg        sync.WaitGroup // loops and appliers
+	asLoop    func()         // workAsLoop, made once
+	asApplier func()
+	left      chan struct{} // closed when the engine says that leaving is over
+	over      chan struct{} // closed when the group is over
 
 	mu       sync.Mutex // guards all following fields
 	room     sync.Cond  // the mailbox was emptied, or the group is over
@@ -106,6 +108,7 @@ func newGroup(svc *Service, cfg GroupConfig, engine core.Engine, machine Machine
 		window:  window{maxCalls: cfg.MaxCalls, maxBytes: cfg.MaxBytes},
 		eager:   true,
 	}
+	g.asLoop, g.asApplier = g.workAsLoop, g.workAsApplier
 	g.room.L = &g.mu
 	g.state.init()
 	return g

@@ -62,7 +62,7 @@ func TestCallsAreAppliedInOrder(t *testing.T) {
 	}
 }
 
-// A group that has nothing to do has no goroutine.
+// A group that has nothing to do keeps no goroutine busy.
 func TestIdleGroupHasNoGoroutine(t *testing.T) {
 	t.Parallel()
 	g := newTestGroup(t, &lineEngine{}, &sumMachine{}, GroupConfig{})

@@ -12,7 +12,21 @@ import (
 func (g *Group) kickLocked() {
 	if !g.running && !g.halted && !g.dead {
 		g.running = true
-		g.wg.Go(g.work)
+		g.wg.Add(1)
+		g.svc.crew.run(g.asLoop)
+	}
+}
+
+// workAsLoop and workAsApplier are what the crew's goroutines run.
+func (g *Group) workAsLoop() {
+	defer g.wg.Done()
+	g.work()
+}
+
+func (g *Group) workAsApplier() {
+	defer g.wg.Done()
+	if g.apply() {
+		g.work()
 	}
 }
 
@@ -43,11 +57,8 @@ func (g *Group) drain() (apply bool) {
 			return apply
 		}
 		if g.claimApplierLocked() {
-			g.wg.Go(func() {
-				if g.apply() {
-					g.work()
-				}
-			})
+			g.wg.Add(1)
+			g.svc.crew.run(g.asApplier)
 		}
 		box := g.box
 		g.box = g.spare

@@ -50,6 +50,7 @@ type Service struct {
 	metrics *metrics
 	start   time.Time
 
+	crew       crew
 	stopTicker context.CancelFunc
 	wg         sync.WaitGroup // ticker and retirements
 
@@ -335,6 +336,7 @@ func (s *Service) Close(ctx context.Context) error {
 	s.mesh.Close()
 	s.stopTicker()
 	s.wg.Wait()
+	s.crew.close()
 	return errors.Join(errs...)
 }
 
@@ -350,6 +352,7 @@ func (s *Service) Kill() {
 		}
 	}
 	s.wg.Wait()
+	s.crew.close()
 }
 
 // shut refuses further joins and returns the memberships there are.
