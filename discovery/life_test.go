@@ -24,7 +24,7 @@ func TestStalePeersArePurged(t *testing.T) {
 		events.got(t, time.Second, Discovered, slow)
 		meet(t, time.Second, quick, slow)
 		events.clear()
-		e := events.got(t, began.Add(5*time.Second).Sub(time.Now()), Departed, slow)
+		e := events.got(t, time.Until(began.Add(5*time.Second)), Departed, slow)
 		if e.Reason != Silent || e.Entry.ID() != slow.self {
 			t.Errorf("departed with %+v", e)
 		}
@@ -35,7 +35,7 @@ func TestStalePeersArePurged(t *testing.T) {
 			t.Errorf("%d and %d peers, want 0 and 1", quick.Catalog().Len(), slow.Catalog().Len())
 		}
 		events.clear()
-		events.got(t, began.Add(13*time.Second).Sub(time.Now()), Discovered, slow) // with its next sign of life
+		events.got(t, time.Until(began.Add(13*time.Second)), Discovered, slow) // with its next sign of life
 		meet(t, 0, quick, slow)
 	})
 }
