@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,6 +32,20 @@ func TestCodeNames(t *testing.T) {
 	}
 	if got := link.Code(7).String(); got != "code 7" {
 		t.Errorf("a code without a name prints %q", got)
+	}
+}
+
+// The table in the documentation has every code.
+func TestCodesAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/transport.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, name := range link.CodeNames() {
+		if row := "| " + strconv.Itoa(int(code)) + " | " + name + " |"; !strings.Contains(string(text), row) {
+			t.Errorf("docs/transport.md has no row %q", row)
+		}
 	}
 }
 

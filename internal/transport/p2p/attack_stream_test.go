@@ -122,9 +122,7 @@ func TestThousandHalfOpenStreams(t *testing.T) {
 		net := id.Random()
 		c := startChild(t, childConfig{Network: net, Seed: t.Name(), Listen: listen})
 		honest := openHost(t, net, listen)
-		if err := honest.Connect(t.Context(), c.addr); err != nil {
-			t.Fatal(err)
-		}
+		connectTo(t, honest, c.addr)
 		a := newAttacker(t, listen)
 		raw := a.dialAddr(c.addr)
 		a.stayIn(raw, net)
@@ -148,9 +146,7 @@ func TestThousandHalfOpenStreams(t *testing.T) {
 			slow = append(slow, time.Since(start))
 		}
 		newcomer := openHost(t, net, listen)
-		if err := newcomer.Connect(t.Context(), c.addr); err != nil {
-			t.Errorf("a newcomer: %v", err)
-		}
+		connectTo(t, newcomer, c.addr)
 
 		reasons := make(map[link.Code]int)
 		var mu sync.Mutex

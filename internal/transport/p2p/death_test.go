@@ -156,9 +156,7 @@ func TestRestartOnTheSamePort(t *testing.T) {
 		if took > 5*time.Second {
 			t.Errorf("noticed after %v: the next heartbeat should have met a reset", took)
 		}
-		if err := h.Connect(t.Context(), second.addr); err != nil {
-			t.Fatal(err)
-		}
+		connectTo(t, h, second.addr)
 		if err := ask(t.Context(), h, second.addr.ID, "hello again"); err != nil {
 			t.Error(err)
 		}
