@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"testing"
 	"unicode/utf8"
@@ -68,6 +69,14 @@ var (
 	setCommand benchCommand = benchSet{Key: "user/12345678", Value: make([]byte, 32)}
 )
 
+func map16() map[string]uint32 {
+	m := map[string]uint32{}
+	for i := range uint32(16) {
+		m[fmt.Sprintf("key-%04d", i*i)] = i
+	}
+	return m
+}
+
 func commandCodec(tb testing.TB) codec.Codec[benchCommand] {
 	c, err := codec.Union(codec.Member[benchCommand, benchSet](0), codec.Member[benchCommand, benchDelete](1))
 	if err != nil {
@@ -111,6 +120,7 @@ func BenchmarkCodec(b *testing.B) {
 	benchmark(b, "1KiB", codec.Must(codec.For[[]byte]()), make([]byte, 1024))
 	benchmark(b, "64KiB", codec.Must(codec.For[[]byte]()), make([]byte, 64<<10))
 	benchmark(b, "nested", codec.Must(codec.For[benchNested]()), nestedValue)
+	benchmark(b, "map16", codec.Must(codec.For[map[string]uint32]()), map16())
 	benchmark(b, "string16", codec.Must(codec.For[string]()), "0123456789abcdef")
 	benchmark(b, "numbers1k", codec.Must(codec.For[[]uint64]()), make([]uint64, 1000))
 	benchmark(b, "command", commandCodec(b), setCommand)

@@ -198,7 +198,7 @@ func TestGoldenIntegers(t *testing.T) {
 	golden(t, "u64", "ffffffffffffffff7f", uint64(1<<63-1))
 	golden(t, "u64", "80808080808080808001", uint64(1<<63))
 	golden(t, "u64", "ffffffffffffffffff01", uint64(math.MaxUint64))
-	golden(t, "u64", "ffffffffffffffffff01", uint(math.MaxUint64))
+	golden(t, "u64", "ffffffffffffffffff01", uint(math.MaxUint))
 
 	golden(t, "i16", "00", int16(0))
 	golden(t, "i16", "01", int16(-1))
@@ -221,7 +221,7 @@ func TestGoldenIntegers(t *testing.T) {
 	golden(t, "i64", "feffffffffffffffff01", int64(math.MaxInt64))
 	golden(t, "i64", "ffffffffffffffffff01", int64(math.MinInt64))
 	golden(t, "i64", "d704", int(-300))
-	golden(t, "i64", "ffffffffffffffffff01", int(math.MinInt64))
+	golden(t, "i64", "ffffffffffffffffff01", int(math.MinInt))
 }
 
 func TestGoldenFloats(t *testing.T) {

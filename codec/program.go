@@ -34,15 +34,45 @@ func compile(t reflect.Type, cfg config) (*program, error) {
 		s.steps = s.flatten(0, nil)
 	}
 	for _, s := range b.done {
-		// An element without bytes is bounded by nothing in the input, so it must not take memory either.
-		if s.kind == kSlice && s.elem.min == 0 && s.elem.typ.Size() > 0 {
-			return nil, fmt.Errorf("%w %v: elements of %v take memory and no bytes", ErrType, t, s.typ)
+		if part := s.inflates(); part != nil {
+			return nil, fmt.Errorf("%w %v: %v in %v takes %d bytes of memory and can be encoded in %d, more than %d times less",
+				ErrType, t, part.typ, s.typ, part.typ.Size(), part.min, maxInflation)
 		}
 	}
 	p := &program{typ: t, steps: root.steps, anyOrder: cfg.anyOrder}
 	p.description = describe(root)
 	p.fingerprint = fingerprint(p.description)
 	return p, nil
+}
+
+// maxInflation is how many bytes of memory a byte of input may make Decode take. Strings, lists and pointers stay below
+// 25; only fields that are left out can take much memory and no bytes.
+const maxInflation = 1024
+
+// inflates returns the part of s for which Decode would take too much memory, or nil.
+func (s *shape) inflates() *shape {
+	var parts []*shape
+	frame := 0 // bytes that come with each part
+	switch s.kind {
+	case kSlice, kMap:
+		parts = []*shape{s.elem}
+	case kOption:
+		parts, frame = []*shape{s.elem}, 1
+	case kUnion:
+		frame = 1
+		for _, c := range s.cases {
+			parts = append(parts, c.payload)
+		}
+	}
+	if s.kind == kMap {
+		frame = s.key.min // keys have no fields that are left out
+	}
+	for _, p := range parts {
+		if p.typ.Size() > uintptr(frame+p.min)*maxInflation {
+			return p
+		}
+	}
+	return nil
 }
 
 // flatten appends the steps for a value at an offset; none if it has no bytes. It ends, because no Go type is a part of

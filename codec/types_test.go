@@ -60,6 +60,11 @@ type hidden struct {
 	hidden int //lint:ignore U1000 it is there to be refused
 }
 
+type inflated struct {
+	N     int
+	Cache [4096]byte `mosaik:"-"`
+}
+
 type looped struct {
 	Inner struct {
 		List []map[string]*chan int
@@ -118,7 +123,10 @@ func TestRefusedTypes(t *testing.T) {
 	// Nothing in the input would bound the memory for these.
 	refused[[]struct {
 		A [64]int `mosaik:"-"`
-	}](t, "take memory and no bytes")
+	}](t, "takes 512 bytes of memory and can be encoded in 0")
+	refused[[]*inflated](t, "codec_test.inflated in *codec_test.inflated takes 4104 bytes of memory and can be encoded in 1")
+	refused[map[string]inflated](t, "codec_test.inflated in map[string]codec_test.inflated")
+	refused[any](t, "codec_test.inflated in interface {}", codec.WithUnion(codec.Member[any, inflated](0)))
 }
 
 // Explicit methods count even if an embedded field has some of the same name.
@@ -283,7 +291,7 @@ func TestAcceptedTypes(t *testing.T) {
 // What has no bytes takes no time.
 func TestHugeArrayOfNothing(t *testing.T) {
 	t.Parallel()
-	type huge [1 << 40]struct{}
+	type huge [1 << 30]struct{}
 	c := codec.Must(codec.For[[]huge]())
 	v := make([]huge, 1<<30)
 	raw, err := c.Append(nil, &v)
