@@ -405,7 +405,7 @@ func TestMaxConsumers(t *testing.T) {
 		if refused != 4 {
 			t.Errorf("%d consumers say that there was no capacity, want 4", refused)
 		}
-		net.Close(net.IndexOf(before[0].Consumer()))
+		go net.Node(net.IndexOf(before[0].Consumer())).Close()
 		within(t, 2*time.Second, "one less", subscribed(p.When(), streams.Not(streams.AtLeast(3))))
 		within(t, 2*time.Second, "three again", subscribed(p.When(), streams.AtLeast(3)))
 		kept := 0

@@ -23,8 +23,9 @@ func TestSendRecv(t *testing.T) {
 	p := produce[msg](t, net.Node(0))
 	c1, c2 := consume[msg](t, net.Node(1)), consume[msg](t, net.Node(2))
 	for i := 1; i <= 2; i++ {
+		// An error means that it will be tried again, which is good enough here.
 		if err := net.Node(i).Discovery().Dial(ctx, net.Node(0).Addr()); err != nil {
-			t.Fatal(err)
+			t.Log(err)
 		}
 	}
 	within(t, 20*time.Second, "two consumers", subscribed(p.When(), streams.AtLeast(2)))

@@ -94,7 +94,7 @@ func (s *Service) pursue(src *Source, catalog discovery.Catalog, plan *schedule)
 		}
 		// A producer that closes in order sends what it has queued first, and its word may travel slower than its entry.
 		end := t.unlisted.Add(partingTime)
-		if t.state == tieUp && plan.now.Before(end) {
+		if t.state != tieIdle && plan.now.Before(end) {
 			plan.at(end)
 			continue
 		}
@@ -213,7 +213,10 @@ func (s *Service) accepted(in *inlet, a wire.Accept) {
 		s.open(in, a)
 	}
 	t := in.tie
-	if t.in != in || t.state != tieAsking {
+	if t.in != in || t.state != tieAsking { // was severed meanwhile
+		ch := in.channel.Load()
+		ch.end(link.CodeCancelled, "")
+		t.src.roster.remove(ch)
 		return
 	}
 	t.state, t.asked = tieUp, time.Now()

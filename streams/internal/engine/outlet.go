@@ -66,16 +66,16 @@ func narrow(w wire.Window, q fan.Limits) wire.Window {
 	}
 }
 
-// offer queues items of a run from index from on. It returns the index of the first that it did not deal with, and
-// whether that is because the queue is full.
-func (o *outlet) offer(r *fan.Run, from int) (next int, lagging bool) {
+// offer queues items of a run from index from on. It returns the index of the first that it did not deal with, how far
+// those that match were queued, and whether the queue is full and something must be done about it.
+func (o *outlet) offer(r *fan.Run, from int) (next, queued int, lagging bool) {
 	o.mu.Lock()
 	if o.over {
 		o.mu.Unlock()
-		return from, false
+		return from, from, false
 	}
 	before := o.lane.Stats().Dropped
-	next, queued := o.lane.Offer(r, from)
+	next, queued = o.lane.Offer(r, from)
 	dropped := o.lane.Stats().Dropped - before
 	o.taken = r.First + uint64(queued)
 	o.notifyLocked()
@@ -84,7 +84,7 @@ func (o *outlet) offer(r *fan.Run, from int) (next int, lagging bool) {
 		o.channel.dropped.Add(dropped)
 		o.sink.metrics.dropped.Add(float64(dropped))
 	}
-	return next, next < r.Len()
+	return next, queued, next < r.Len()
 }
 
 // took reports whether item i of the run that was offered last went into the queue.
@@ -119,7 +119,15 @@ func (o *outlet) begin(a wire.Accept) {
 }
 
 func (o *outlet) somethingLocked() bool {
-	return o.accept != nil || o.end != nil || o.lane.Ready() && !o.over || o.draining && !o.over
+	if o.accept != nil || o.end != nil {
+		return true
+	}
+	return !o.over && (o.lane.Ready() || o.draining && o.emptyLocked())
+}
+
+func (o *outlet) emptyLocked() bool {
+	n, _ := o.lane.Queued()
+	return n == 0
 }
 
 // notifyLocked tells the port, once, that there is something to give.
@@ -217,7 +225,7 @@ func (o *outlet) fill(dst []byte) (out []byte, again bool) {
 
 // drainedLocked ends an outlet that was to be drained and is.
 func (o *outlet) drainedLocked() bool {
-	if n, _ := o.lane.Queued(); !o.draining || o.over || n > 0 {
+	if !o.draining || o.over || !o.emptyLocked() {
 		return false
 	}
 	o.endLocked(link.CodeShutdown, "the producer was closed", true)

@@ -26,7 +26,7 @@ const (
 	maxParked    = 1024 // refused subscriptions that are remembered for each stream
 	maxTurned    = 1024 // refusals that are remembered for the status
 	checkPending = 30 * time.Second
-	holdPlace    = 300 * time.Millisecond // before a free place is offered to those that were refused
+	holdPlace    = time.Second // before a free place is offered to those that were refused
 )
 
 // server is a trunk that a consumer's node has opened.

@@ -237,9 +237,9 @@ func (s *Sink) distribute(r *fan.Run) {
 	var slow, full []*outlet
 	var next []int
 	for _, o := range outlets {
-		n, lagging := o.offer(r, 0)
+		n, queued, lagging := o.offer(r, 0)
 		if !o.filtered {
-			reached = max(reached, n)
+			reached = max(reached, queued)
 		}
 		switch {
 		case !lagging:
@@ -265,7 +265,7 @@ func (s *Sink) distribute(r *fan.Run) {
 			if !o.awaitRoom() {
 				break
 			}
-			at, lagging = o.offer(r, at)
+			at, _, lagging = o.offer(r, at)
 		}
 	}
 }

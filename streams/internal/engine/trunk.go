@@ -47,6 +47,7 @@ type trunk struct {
 	queue   []filler
 	asleep  bool
 	ending  bool
+	orderly bool // both directions were closed: what is under way must not be torn down
 	err     error
 }
 
@@ -186,7 +187,12 @@ func (t *trunk) fail(err error) {
 // abort tears the trunk down. The reader fails, and whoever runs it cleans up.
 func (t *trunk) abort(code link.Code) {
 	t.fail(&link.CloseError{Code: code})
-	t.stream.Abort(code)
+	t.mu.Lock()
+	orderly := t.orderly
+	t.mu.Unlock()
+	if !orderly {
+		t.stream.Abort(code)
+	}
 }
 
 // close has the trunk end once what waits is sent.
@@ -202,6 +208,9 @@ func (t *trunk) finish() {
 	t.close()
 	select {
 	case <-t.done:
+		t.mu.Lock()
+		t.orderly = t.err == nil
+		t.mu.Unlock()
 		t.stream.Close()
 	case <-time.After(flushGrace):
 		t.abort(link.CodeShutdown)

@@ -52,7 +52,7 @@ func (u *Undelivered) push(framed []byte) {
 
 // Next waits for an item, as it is on the wire. It reports false at the end.
 func (u *Undelivered) Next(ctx context.Context) ([]byte, bool) {
-	for {
+	for ctx.Err() == nil {
 		u.mu.Lock()
 		if len(u.queue) > 0 {
 			item := u.queue[0]
@@ -69,9 +69,9 @@ func (u *Undelivered) Next(ctx context.Context) ([]byte, bool) {
 		select {
 		case <-u.wake:
 		case <-ctx.Done():
-			return nil, false
 		}
 	}
+	return nil, false
 }
 
 // Close ends the reader.
