@@ -45,5 +45,5 @@
 // # Hostile input
 //
 // Decode takes no more memory than a constant, which depends on the type, times the length of the input. Nesting ends
-// at [MaxDepth]. Nothing panics.
+// at [MaxDepth]. Nothing panics, unless methods of a type do.
 package codec
