@@ -94,7 +94,7 @@ func (r *Replica) commitItems(data []byte, out *Apply) error {
 			out.Items = slices.Grow(out.Items, calls)
 		},
 		func(number uint64, count int, payload []byte) {
-			if row == nil || number != row.Calls+1 && !r.cfg.Flaws.ApplyAgain {
+			if row == nil || number != row.Calls+1 && !r.cfg.Flaws.ApplyAgain && (number <= row.Calls || !r.cfg.Flaws.TakeGaps) {
 				return // of somebody who was taken out, or there already
 			}
 			row.Calls = max(row.Calls, number)

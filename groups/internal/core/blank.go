@@ -53,21 +53,6 @@ func (r *Replica) PeerDown(now time.Duration, who id.PeerID, closed bool) {
 	}
 }
 
-// leaderGone reacts to the leader's connection closing: that is no proof, but there is no point in waiting. Whoever
-// campaigns first wins unless the others still hear the leader, in which case they refuse, and nothing has changed.
-func (r *Replica) leaderGone() {
-	_ = r.rn.ForgetLeader() // never fails on the message's way in
-	r.stirred = true
-	delay := time.Duration(r.rng.Int64N(int64(campaignSpread))) + 1
-	switch r.cfg.Preference {
-	case Observer:
-		return
-	case Reluctant:
-		delay += reluctantFactor * campaignSpread
-	}
-	r.campaignAt = r.now + delay
-}
-
 func (r *Replica) Listed(now time.Duration, peers []id.PeerID) {
 	r.at(now)
 	r.listed = append(r.listed[:0], peers...)
@@ -80,7 +65,7 @@ func (r *Replica) sendHello(who id.PeerID, ask bool) {
 	m := &wire.Hello{
 		Seq: r.version, Ask: ask || p.heard != r.version,
 		Genesis: r.genesis, Nonce: r.cfg.BootNonce, Member: r.self, Preference: uint8(r.cfg.Preference),
-		Empty: r.dissolvable(), Leader: r.leaderPeer(), Commands: r.index,
+		Empty: r.dissolvable(), Leaving: r.leaving.asked, Leader: r.leaderPeer(), Commands: r.index,
 	}
 	if p.hello != nil {
 		m.Heard = p.hello.Seq
@@ -99,7 +84,7 @@ func (r *Replica) announce() {
 
 // outsider reports whether a peer is not part of this member's history, as far as is known.
 func (r *Replica) outsider(p *peer) bool {
-	return p.hello == nil || p.hello.Genesis != r.genesis || r.genesis.IsZero()
+	return p.hello == nil || p.hello.Genesis != r.genesis
 }
 
 // tickHello repeats the hello to peers that may not have heard it, and asks those in other histories for news.
@@ -205,7 +190,7 @@ func (r *Replica) becomeBlank() {
 	r.offset += r.handed
 	r.genesis, r.founder, r.self, r.table, r.rn, r.conf = wire.Genesis{}, wire.Member{}, r.newID(), nil, nil, nil
 	r.lead, r.term, r.role, r.index, r.handed, r.applied, r.commits, r.target = 0, 0, 0, 0, 0, 0, 0, 0
-	r.applying, r.campaignAt, r.soft, r.stirred, r.evicted = nil, 0, false, false, false
+	r.applying, r.campaign, r.foundAt, r.soft, r.stirred, r.evicted = nil, campaigning{}, 0, false, false, false
 	clear(r.gone)
 	r.blankSince = r.now
 	r.leader = leading{}
@@ -251,24 +236,28 @@ func (r *Replica) tickBlank() {
 			return
 		}
 		blank++
-		if h.Preference == member.Observer {
+		if h.Preference == member.Observer || h.Leaving {
 			continue
 		}
 		if hesitant, hash := r.rank(who, h.Preference); compareRank(hesitant, hash, meHesitant, me) < 0 {
 			rank++
 		}
 	}
-	if r.cfg.Preference == Observer || blank < r.cfg.Expect {
-		return
-	}
 	wait := r.cfg.BootstrapDelay
 	if r.cfg.Preference == Reluctant {
 		wait *= reluctantFactor
 	}
-	if r.missing() && (r.former || r.now < r.blankSince+2*wait) {
-		return // wait for the bond; not for ever, unless this member knows that there is a history somewhere
+	// Somebody who is listed and not bonded may have a history: that is waited for, but not for ever, unless this member
+	// knows that there is one somewhere.
+	missing := r.missing() && (r.former || r.now < r.blankSince+2*wait)
+	if r.cfg.Preference == Observer || blank < r.cfg.Expect || missing || r.now < r.blankSince+wait {
+		r.foundAt = 0
+		return
 	}
-	if r.now >= r.blankSince+wait+time.Duration(rank)*foundStep {
+	if r.foundAt == 0 {
+		r.foundAt = r.now // the turns begin when nothing stands in the way, which may come late, and for all at once
+	}
+	if r.now >= r.foundAt+time.Duration(rank)*foundStep {
 		r.found()
 	}
 }

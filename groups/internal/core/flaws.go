@@ -1,5 +1,7 @@
 package core
 
+import "github.com/mosaik-go/mosaik/groups/internal/member"
+
 // Flaws are bugs that the engine has on request, so that the simulator can show that its checks find them. All are off
 // outside of it.
 type Flaws struct {
@@ -7,4 +9,18 @@ type Flaws struct {
 	LonelyReads  bool // a leader answers reads without hearing from a majority
 	ApplyAgain   bool // a call that the log holds twice counts twice
 	TakeAgain    bool // a leader takes a call again that it has already
+	TakeGaps     bool // a leader takes calls before those that precede them
+	HastyRemoval bool // a leader proposes any removal at once, whoever else is there
+}
+
+// hastyPlan takes out the first voter that is not healthy, whatever the plan was.
+func hastyPlan(states []member.State, op member.Op, ok bool) (member.Op, bool) {
+	for _, m := range states {
+		if m.Voter && !m.Healthy && !m.Leader {
+			hasty := member.Op{Kind: member.Remove}
+			hasty.Member.ID = m.ID
+			return hasty, true
+		}
+	}
+	return op, ok
 }

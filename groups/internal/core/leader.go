@@ -181,7 +181,7 @@ func (r *Replica) onForward(from id.PeerID, m *wire.Forward) {
 	if !is {
 		return // on its way out
 	}
-	if r.cfg.Flaws.TakeAgain && len(m.Items) > 0 {
+	if f := r.cfg.Flaws; f.TakeAgain || f.TakeGaps && m.First > have {
 		have = m.First - 1
 	}
 	if m.First > have+1 {
@@ -396,7 +396,10 @@ func (r *Replica) planMembers() {
 	l.commit = r.commits
 	op, ok := member.Plan(states, r.cfg.MaxVoters)
 	l.calm = !ok && member.Calm(states, r.cfg.MaxVoters)
-	if !ok || !r.confirmed(op) {
+	if r.cfg.Flaws.HastyRemoval {
+		op, ok = hastyPlan(states, op, ok)
+	}
+	if !ok || !r.confirmed(op) && !r.cfg.Flaws.HastyRemoval {
 		return
 	}
 	if row := r.table.Get(op.Member.ID); op.Kind == member.Remove && !r.bondedWith(row.Peer) {
@@ -473,7 +476,12 @@ func (r *Replica) onProbation(who id.PeerID) bool {
 // departing reports whether a member wants to be taken out, or has stopped waiting for that. As long as it is there all
 // the same, it counts.
 func (r *Replica) departing(row *member.Row) bool {
-	return r.leader.leavers[row.ID] || r.gone[row.ID] || row.ID == r.self && r.leaving.asked
+	if row.ID == r.self {
+		return r.leaving.asked
+	}
+	p := r.peers[row.Peer]
+	says := p != nil && p.hello != nil && p.hello.Member == row.ID && p.hello.Leaving
+	return says || r.leader.leavers[row.ID] || r.gone[row.ID]
 }
 
 // health judges a member: whether it is there, and whether it is gone for good.

@@ -29,7 +29,10 @@ func (r *Replica) Leave(now time.Duration) {
 	r.leaving = leaving{asked: true, since: r.now, last: r.now - leaveEvery}
 	r.leader.plan = true
 	r.dirty = true
-	r.guard(r.tickLeave)
+	r.guard(func() {
+		r.announce()
+		r.tickLeave()
+	})
 }
 
 // tickLeave takes the next step of a departure.

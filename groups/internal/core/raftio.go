@@ -331,9 +331,13 @@ func (r *Replica) noticeSoft(rd *raft.Ready) {
 	if wasLeader = wasLeader && role == raft.StateLeader; !wasLeader && r.role == raft.StateLeader {
 		r.stepDown()
 	}
+	stood := role == raft.StateCandidate && (r.role != role || r.term != term)
 	r.role, r.term, r.lead = role, term, lead
 	if lead != 0 {
-		r.campaignAt = 0
+		r.campaign = campaigning{}
+	}
+	if stood {
+		r.takeTurns(0, 2) // should the votes be split
 	}
 	if role == raft.StateLeader && !wasLeader {
 		r.takeOver()
@@ -341,7 +345,7 @@ func (r *Replica) noticeSoft(rd *raft.Ready) {
 	r.dirty = true
 }
 
-// noticeLeader tells others and the waiting calls once the leader has changed.
+// noticeLeader has the waiting calls and reads sent again once the leader has changed.
 func (r *Replica) noticeLeader() {
 	if !r.soft {
 		return
@@ -349,12 +353,17 @@ func (r *Replica) noticeLeader() {
 	r.soft = false
 	r.client.retry = true
 	r.reads.retry = true
-	if r.lead != 0 {
-		for _, who := range r.bonded() {
-			if r.outsider(r.peers[who]) {
-				r.sendHello(who, false) // it may look for the leader, to join
-			}
-		}
+	r.tell = r.lead != 0
+}
+
+// tellOutsiders tells peers that may look for the leader, to join, who it is now.
+func (r *Replica) tellOutsiders() {
+	if !r.tell {
+		return
+	}
+	r.tell = false
+	for _, who := range r.bondedIf(r.outsider) {
+		r.sendHello(who, false)
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 	planEvery       = 200 * time.Millisecond // the leader looks at the members while something may be due
 	planCalm        = 1 * time.Second        // and while nothing is
 	foundStep       = 500 * time.Millisecond // a founder of the next rank waits this much longer
-	campaignSpread  = 300 * time.Millisecond // after the leader's connection broke
+	campaignSteps   = 10                     // turns that fit into an election timeout, see takeTurns
 	leaveEvery      = 300 * time.Millisecond // leave requests
 	leaveGiveUp     = 3 * time.Second
 	leaveDrain      = 1 * time.Second        // own calls under way are waited for before a departure
@@ -69,7 +69,8 @@ type Replica struct {
 	term     uint64
 	lead     uint64 // member id, zero if unknown
 	leadAt   time.Duration
-	soft     bool              // role, term or lead changed since status was built
+	soft     bool              // the leader, or its term, changed and that was not followed up
+	tell     bool              // nor were the peers outside told
 	index    Index             // user index handed out for applying
 	handed   uint64            // raft index handed out for applying
 	commits  uint64            // raft index that the library knows to be committed
@@ -84,9 +85,10 @@ type Replica struct {
 	reads   reading
 	leaving leaving
 
-	campaignAt time.Duration // zero: none planned
+	campaign   campaigning
 	helloAt    time.Duration
 	blankSince time.Duration
+	foundAt    time.Duration // from when on nothing stands in the way of founding, zero if something does
 
 	status    *Status
 	onlineAt  time.Duration
@@ -165,14 +167,9 @@ func (r *Replica) Tick(now time.Duration) {
 	})
 }
 
-// tickRaft advances the library's clock. A member that should not lead never asks for votes while others may.
+// tickRaft advances the library's clock.
 func (r *Replica) tickRaft() {
-	if r.campaignAt != 0 && r.now >= r.campaignAt {
-		r.campaignAt = 0
-		if r.lead == 0 && r.role != raft.StateLeader && r.isVoter() {
-			r.rn.Campaign()
-		}
-	}
+	r.tickCampaign()
 	r.rn.Tick()
 	r.stirred = true
 }
@@ -228,21 +225,18 @@ func (r *Replica) Flush(now time.Duration, out *Output) {
 
 // work lets raft, the calls, the reads and the members push each other until none has anything to do.
 func (r *Replica) work() {
-	for {
+	for again := true; again; again = r.stirred {
 		r.drainRaft()
 		r.noticeLeader()
 		r.forwardCalls()
 		r.sendReads()
-		if r.rn == nil {
-			return
-		}
-		r.planMembers()
-		r.proposeWaiting()
-		r.startReadRound()
-		if !r.stirred {
-			return
+		if r.rn != nil {
+			r.planMembers()
+			r.proposeWaiting()
+			r.startReadRound()
 		}
 	}
+	r.tellOutsiders()
 }
 
 // queued collects what events produce until the next Flush.

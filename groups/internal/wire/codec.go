@@ -24,8 +24,8 @@ func Decode(src []byte) (Message, error) {
 	case kindHello:
 		m = &Hello{
 			Seq: r.uint(), Heard: r.uint(), Ask: r.bool(),
-			Genesis: r.genesis(), Nonce: r.uint(), Member: r.uint(), Preference: r.preference(), Empty: r.bool(),
-			Leader: r.peer(), Commands: r.uint(),
+			Genesis: r.genesis(), Nonce: r.uint(), Member: r.uint(), Preference: r.preference(),
+			Empty: r.bool(), Leaving: r.bool(), Leader: r.peer(), Commands: r.uint(),
 		}
 	case kindJoin:
 		m = &Join{Genesis: r.genesis(), Member: r.uint(), Nonce: r.uint(), Preference: r.preference()}
@@ -67,6 +67,7 @@ func (m *Hello) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, m.Nonce)
 	b = binary.AppendUvarint(b, m.Member)
 	b = appendBool(append(b, m.Preference), m.Empty)
+	b = appendBool(b, m.Leaving)
 	b = append(b, m.Leader[:]...)
 	return binary.AppendUvarint(b, m.Commands)
 }

@@ -62,6 +62,7 @@ type Hello struct {
 	Member     uint64  // the sender's id in that history, or the one it asks to join with
 	Preference uint8
 	Empty      bool      // the history is the sender's alone and holds no command
+	Leaving    bool      // the sender is about to go for good
 	Leader     id.PeerID // zero: unknown
 	Commands   uint64    // user index committed
 }
