@@ -18,6 +18,7 @@ type Bugs struct {
 	SwapApply   bool // two neighbours are applied in the wrong order now and then
 	LocalRead   bool // a strong read asks nobody
 	EarlyAck    bool // a call is acknowledged when it is sent now and then
+	AckAppended bool // a call is acknowledged when it is in the leader's log
 
 	VoteTwice   bool // a vote that was given away is given to the next who asks as well
 	AckUnstored bool // a follower acknowledges entries that it does not have now and then

@@ -49,7 +49,7 @@ func Linearizable(history []*Op, limit time.Duration) porcupine.CheckResult {
 		}
 		switch {
 		case o.OK:
-			x.Output = output{true, o.Out}
+			x.Output = output{!o.Mute, o.Out}
 		case o.Call == "" || o.Done && !o.Maybe:
 			continue // a read that failed, or what did not happen
 		default:

@@ -37,14 +37,9 @@ func (s *Scenario) fault() {
 	w := s.World
 	x := s.victim()
 	a, b := x.Index, w.Rng.IntN(len(w.nodes))
-	switch w.Rng.IntN(18) {
+	switch w.Rng.IntN(19) {
 	case 0, 1: // one against the rest
-		for i := range w.nodes {
-			if i != a {
-				w.Cut(a, i)
-				w.Cut(i, a)
-			}
-		}
+		s.isolate(x)
 	case 2: // two halves
 		for i := range w.nodes {
 			for j := range w.nodes {
@@ -92,8 +87,30 @@ func (s *Scenario) fault() {
 			s.Stats.Joins++
 			w.Start(len(w.nodes), core.Normal, joinOnly)
 		}
+	case 14:
+		s.ambush = true
 	default:
 		w.Heal()
+	}
+}
+
+// isolate cuts a node off from all others.
+func (s *Scenario) isolate(n *Node) {
+	for i := range s.World.nodes {
+		if i != n.Index {
+			s.World.Cut(n.Index, i)
+			s.World.Cut(i, n.Index)
+		}
+	}
+}
+
+// ended is told of operations. In an ambush the leader is cut off at the worst moment: it has just told a caller that
+// something is done, and nobody else knows.
+func (s *Scenario) ended(o *Op) {
+	if s.ambush && !s.stopped && o.OK && o.Call != "" && o.Node.Status.Role == core.RoleLeader {
+		s.ambush = false
+		s.World.tracef("ambush")
+		s.isolate(o.Node)
 	}
 }
 

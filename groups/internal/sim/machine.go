@@ -62,7 +62,8 @@ type Op struct {
 	End    time.Duration
 
 	Done  bool // with an outcome
-	OK    bool // it happened, and Out is its answer
+	OK    bool // it happened, and Out is its answer, unless it is Mute
+	Mute  bool
 	Maybe bool // it may have happened
 	Acked bool // a feed that is in the leader's log
 	Out   string
@@ -86,6 +87,9 @@ func (o *Op) finish() {
 	o.Done, o.End = true, o.w.now
 	o.w.mix([]byte(o.Out), o.ID, int(o.Index))
 	o.w.tracef("%v: ok=%v maybe=%v answer=%q index=%d", o, o.OK, o.Maybe, o.Out, o.Index)
+	if o.w.Ended != nil {
+		o.w.Ended(o)
+	}
 	if o.then != nil {
 		o.w.After(0, o.then)
 	}
@@ -100,6 +104,11 @@ func (o *Op) applied(index core.Index, out string) {
 
 func (o *Op) acked(n *Node, index core.Index) {
 	if !o.Done {
+		if o.w.Bugs.AckAppended {
+			o.OK, o.Mute = true, true
+			o.finish()
+			return
+		}
 		o.Maybe, o.Acked, o.Index, o.Term = true, true, index, n.Status.Term
 		o.finish()
 	}
@@ -133,14 +142,14 @@ func (o *Op) Abandon() {
 // Submit begins a call or a feed at a node; then runs at its end. All its commands are on the named register.
 func (w *World) Submit(n *Node, o *Op, then func()) {
 	o.Node, o.Begin, o.w, o.then = n, w.now, w, then
-	o.call = &core.Call{Count: len(commands(o.Call)), Payload: []byte(o.Call), Feed: o.Feed, Host: o}
+	o.call = &core.Call{Count: len(commands(o.Call)), Payload: []byte(o.Call), Feed: o.Feed || w.Bugs.AckAppended, Host: o}
 	if !n.Alive {
 		o.finish()
 		return
 	}
 	n.do(func() { n.eng.Submit(n.clock(), o.call) })
 	if w.Bugs.EarlyAck && !o.Feed && w.Rng.IntN(20) == 0 && !o.Done {
-		o.OK = true
+		o.OK, o.Mute = true, true
 		o.finish()
 	}
 }

@@ -29,8 +29,9 @@ type Node struct {
 	// The clock shows base at the time baseAt and runs at a rate of its own.
 	base, baseAt time.Duration
 	rate         float64
-	paused       bool // the process does not run; what happens to it waits in backlog
-	backlog      []func()
+	paused       bool // the process does not run; what happens to it waits in the mailbox
+	mailbox      []func()
+	woken        bool // will look into the mailbox
 
 	State   Machine
 	Log     []Entry // everything applied, for comparing replicas
@@ -101,7 +102,7 @@ func (w *World) Start(index int, pref core.Preference, expect int) *Node {
 	}
 	w.lives++
 	w.tracef("%v starts", n)
-	n.tick()
+	w.After(time.Duration(w.Rng.Int64N(int64(tick))), n.tick)
 	w.list(n.Peer, true)
 	for _, o := range w.nodes {
 		if o != n && o.Alive {
@@ -132,14 +133,38 @@ func (n *Node) Jump(d time.Duration) {
 
 // do lets something happen to the engine, now or once the process runs again.
 func (n *Node) do(f func()) {
-	switch {
-	case !n.Alive:
-	case n.paused:
-		n.backlog = append(n.backlog, f)
-	default:
-		f()
-		n.flush()
+	if n.Alive {
+		n.mailbox = append(n.mailbox, f)
+		n.drain()
 	}
+}
+
+// soon lets something happen to the engine in a moment, together with what else comes until then.
+func (n *Node) soon(f func()) {
+	if !n.Alive {
+		return
+	}
+	n.mailbox = append(n.mailbox, f)
+	if !n.woken {
+		n.woken = true
+		n.w.After(time.Duration(n.w.Rng.IntN(300))*time.Microsecond, func() {
+			n.woken = false
+			n.drain()
+		})
+	}
+}
+
+// drain hands the mailbox to the engine.
+func (n *Node) drain() {
+	if n.paused || !n.Alive || len(n.mailbox) == 0 {
+		return
+	}
+	box := n.mailbox
+	n.mailbox = nil
+	for _, f := range box {
+		f()
+	}
+	n.flush()
 }
 
 // Pause stops the process for a while. Nothing is lost, everything is late.
@@ -167,11 +192,7 @@ func (n *Node) resume() {
 	}
 	n.w.tracef("%v goes on", n)
 	n.paused = false
-	late := n.backlog
-	n.backlog = nil
-	for _, f := range late {
-		n.do(f)
-	}
+	n.drain()
 }
 
 func (n *Node) tick() {
@@ -256,7 +277,7 @@ func (n *Node) post(e core.Envelope) {
 			}
 			w.mix(bytes, n.Index, to)
 			w.tracef("%v -> %v %v", n, x, describe{m})
-			x.do(func() {
+			x.soon(func() {
 				if m := w.Bugs.receive(x, n, m); m != nil {
 					x.eng.Receive(x.clock(), n.Peer, m)
 				}

@@ -34,6 +34,9 @@ type World struct {
 	// Notice, if not nil, is told whenever a node has something new to show.
 	Notice func(*Node)
 
+	// Ended, if not nil, is told of every operation that ends.
+	Ended func(*Op)
+
 	now     time.Duration
 	events  events
 	seq     uint64

@@ -1,0 +1,64 @@
+package sim
+
+import (
+	"errors"
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+)
+
+var rates = flag.Int("sim.rates", 0, "play that many seeds with each bug, and print in how many it is caught")
+
+// bugs are put in one at a time. For each the checks of TestSimulation must find something within a few seeds.
+var bugs = []struct {
+	name string
+	bugs Bugs
+}{
+	{"an item is applied twice", Bugs{DoubleApply: true}},
+	{"an item is skipped", Bugs{LoseApply: true}},
+	{"items are applied out of order", Bugs{SwapApply: true}},
+	{"a strong read asks nobody", Bugs{LocalRead: true}},
+	{"a call is acknowledged when it is sent", Bugs{EarlyAck: true}},
+	{"a call is acknowledged when the leader has appended it", Bugs{AckAppended: true}},
+	{"a member votes twice in a term", Bugs{VoteTwice: true}},
+	{"a follower acknowledges entries that it does not have", Bugs{AckUnstored: true}},
+	{"a member comes back empty under its old id", Bugs{SameID: true}},
+	{"a leader answers reads without hearing from a majority", Bugs{Core: core.Flaws{LonelyReads: true}}},
+	{"a new leader answers reads before its own entry is committed", Bugs{Core: core.Flaws{UngatedReads: true}}},
+	{"a call that is in the log twice counts twice", Bugs{Core: core.Flaws{ApplyAgain: true, TakeAgain: true}}},
+	{"a leader takes calls that leave a gap", Bugs{Core: core.Flaws{TakeGaps: true}}},
+	{"members are removed without a majority that was heard", Bugs{Core: core.Flaws{HastyRemoval: true}}},
+}
+
+// TestInjectedBugsAreCaught shows that the checks can fail. A history that took too long to check, or a group that was
+// destroyed, does not count.
+func TestInjectedBugsAreCaught(t *testing.T) {
+	for _, b := range bugs {
+		t.Run(b.name, func(t *testing.T) {
+			caught, first, n := 0, uint64(0), uint64(200)
+			var why error
+			if *rates > 0 {
+				n = uint64(*rates)
+			}
+			for seed := uint64(1); seed <= n && (caught == 0 || *rates > 0); seed++ {
+				_, err := play(t, seed, b.bugs, false, 2*time.Second)
+				if err == nil || errors.Is(err, errMajorityLost) || errors.Is(err, errUnchecked) {
+					continue
+				}
+				if caught++; caught == 1 {
+					first, why = seed, err
+				}
+			}
+			switch {
+			case caught == 0:
+				t.Errorf("%d seeds found nothing", n)
+			case *rates > 0:
+				t.Logf("caught in %d of %d seeds", caught, n)
+			default:
+				t.Logf("seed %d: %.200v", first, why)
+			}
+		})
+	}
+}
