@@ -19,8 +19,8 @@ type Option func(*node.Config) error
 
 // WithSeed derives the node's identity from a text: the same text gives the same [PeerID] on every machine. Whoever
 // knows the text can pose as the node, so it is for well-known nodes on trusted networks; elsewhere use [WithPrivateKey].
-// Two nodes must never run with one identity at the same time; the network detects it and reports it, see
-// discovery.Status.
+// Two nodes must never run with one identity at the same time: peers keep to the one that was opened last, and the other is
+// told, by an event of kind discovery.DuplicateIdentity, in its log and in discovery.Status.
 func WithSeed(seed string) Option {
 	return func(c *node.Config) error {
 		if seed == "" {
@@ -37,6 +37,9 @@ func WithPrivateKey(key ed25519.PrivateKey) Option {
 	return func(c *node.Config) error {
 		if len(key) != ed25519.PrivateKeySize {
 			return fmt.Errorf("WithPrivateKey: the key has %d bytes, want %d", len(key), ed25519.PrivateKeySize)
+		}
+		if !key.Equal(ed25519.NewKeyFromSeed(key.Seed())) {
+			return fmt.Errorf("WithPrivateKey: the public half of the key does not belong to the private one")
 		}
 		c.Key = slices.Clone(key)
 		return nil
@@ -66,7 +69,8 @@ func WithListen(addrs ...string) Option {
 }
 
 // WithBootstrap names peers to contact first. One that can be reached is enough to learn of all others, and none is
-// needed where the reach finds peers by itself. Repeated use adds up.
+// needed where the reach finds peers by itself. Those that cannot be reached are tried on and on, also when there are other
+// peers, so that a network that was split finds together. Repeated use adds up.
 func WithBootstrap(peers ...PeerAddr) Option {
 	return func(c *node.Config) error {
 		c.Bootstrap = append(c.Bootstrap, peers...)
@@ -128,8 +132,9 @@ func WithDiscovery(cfg discovery.Config) Option {
 	}
 }
 
-// WithoutRegistry keeps the node out of the same-host registry: it neither announces itself to nor looks for other
-// processes of this machine there.
+// WithoutRegistry keeps the node out of the same-host registry: it neither announces itself there nor looks there for
+// other processes of this machine. Where the registry is kept, discovery.Config.RegistryDir and the environment variable
+// MOSAIK_REGISTRY can change.
 func WithoutRegistry() Option {
 	return func(c *node.Config) error {
 		c.Registry = false

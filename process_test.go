@@ -1,0 +1,338 @@
+package mosaik_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/mosaik-go/mosaik"
+	"github.com/mosaik-go/mosaik/discovery"
+)
+
+// Some tests need nodes in processes of their own. For these the test binary starts itself again; the environment says
+// what the child is to do.
+const (
+	childName   = "MOSAIK_TEST_CHILD_NETWORK" // set: be a node of this network
+	childListen = "MOSAIK_TEST_CHILD_LISTEN"  // set: listen only here
+)
+
+func TestMain(m *testing.M) {
+	if name, ok := os.LookupEnv(childName); ok {
+		beChild(name)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// beChild runs a node until the standard input ends, and says what happens to it:
+//
+//	opening <nanoseconds>
+//	open <address>
+//	discovered|departed <peer> <nanoseconds>
+func beChild(name string) {
+	say := func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+	var opts []mosaik.Option
+	if listen := os.Getenv(childListen); listen != "" {
+		opts = append(opts, mosaik.WithListen(listen))
+	}
+	say("opening %d", time.Now().UnixNano())
+	net, err := mosaik.New(context.Background(), name, opts...)
+	if err != nil {
+		say("failed %v", err)
+		os.Exit(1)
+	}
+	say("open %v", net.Addr())
+	go func() {
+		events := net.Discovery().Events(context.Background())
+		for p := range net.Discovery().Catalog().Peers() {
+			say("discovered %v %d", p.ID(), time.Now().UnixNano())
+		}
+		for e := range events {
+			if e.Kind == discovery.Discovered || e.Kind == discovery.Departed {
+				say("%v %v %d", e.Kind, e.Peer, time.Now().UnixNano())
+			}
+		}
+	}()
+	io.Copy(io.Discard, os.Stdin)
+	net.Close()
+}
+
+// child is a node in a process of its own.
+type child struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.Closer
+
+	mu    sync.Mutex
+	lines []string
+	done  chan struct{} // closed when its output ended
+}
+
+// startChild starts a process. Its registry is in the given directory.
+func startChild(t *testing.T, dir, network string, env ...string) *child {
+	t.Helper()
+	c := &child{t: t, cmd: exec.Command(os.Args[0]), done: make(chan struct{})}
+	c.cmd.Env = append(os.Environ(), "MOSAIK_REGISTRY="+dir, childName+"="+network)
+	c.cmd.Env = append(c.cmd.Env, env...)
+	c.cmd.Stderr = os.Stderr
+	in, err := c.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.in = in
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(c.done)
+		for scan := bufio.NewScanner(out); scan.Scan(); {
+			c.mu.Lock()
+			c.lines = append(c.lines, scan.Text())
+			c.mu.Unlock()
+		}
+	}()
+	t.Cleanup(c.stop)
+	return c
+}
+
+// stop lets the process close its node, and waits for it.
+func (c *child) stop() {
+	c.in.Close()
+	<-c.done
+	c.cmd.Wait()
+}
+
+// kill ends the process with SIGKILL and waits until it is gone.
+func (c *child) kill() {
+	c.cmd.Process.Kill()
+	<-c.done
+	c.cmd.Wait()
+}
+
+// said waits until the process has printed a line that begins with the words, and returns the rest of it.
+func (c *child) said(within time.Duration, words string) string {
+	c.t.Helper()
+	for deadline := time.Now().Add(within); ; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		lines := c.lines
+		c.mu.Unlock()
+		for _, l := range lines {
+			if rest, ok := strings.CutPrefix(l, words+" "); ok {
+				return rest
+			}
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("not within %v: a child says %q; it said %q", within, words, lines)
+		}
+	}
+}
+
+func (c *child) addr() mosaik.PeerAddr {
+	c.t.Helper()
+	a, err := mosaik.ParsePeerAddr(c.said(20*time.Second, "open"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return a
+}
+
+// when returns the time that a line ends with.
+func (c *child) when(within time.Duration, words string) time.Time {
+	c.t.Helper()
+	ns, err := strconv.ParseInt(c.said(within, words), 10, 64)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return time.Unix(0, ns)
+}
+
+// registryDir returns an empty directory for a registry that no other test uses.
+func registryDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "registry")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// median returns the middle of a list of durations, and the longest.
+func median(all []time.Duration) (middle, longest time.Duration) {
+	slices.Sort(all)
+	return all[len(all)/2], all[len(all)-1]
+}
+
+// Two processes that share nothing but a name see each other in less than 200 ms, whether one was there before or both
+// start at once.
+func TestTwoProcessesWithOnlyAName(t *testing.T) {
+	for name, together := range map[string]bool{"one after the other": false, "at the same time": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := registryDir(t)
+			var took []time.Duration
+			for round := range 20 {
+				network := fmt.Sprint("two processes ", round)
+				a := startChild(t, dir, network)
+				if !together {
+					a.addr()
+				}
+				b := startChild(t, dir, network)
+				seen := b.when(20*time.Second, "discovered "+a.addr().ID.String())
+				if at := a.when(20*time.Second, "discovered "+b.addr().ID.String()); at.After(seen) {
+					seen = at
+				}
+				began := b.when(time.Second, "opening")
+				if at := a.when(time.Second, "opening"); at.After(began) {
+					began = at
+				}
+				took = append(took, seen.Sub(began))
+				a.stop()
+				b.stop()
+			}
+			middle, longest := median(took)
+			t.Logf("both see each other after a median of %v, at most %v", middle, longest)
+			if middle > 200*time.Millisecond {
+				t.Errorf("a median of %v, want less than 200 ms", middle)
+			}
+		})
+	}
+}
+
+// A process that is killed is noticed in less than 7 s, on either transport. On TCP the operating system says so, on QUIC
+// only silence does.
+func TestKilledProcessIsNoticed(t *testing.T) {
+	t.Parallel()
+	for name, listen := range map[string]string{"tcp": "/ip4/127.0.0.1/tcp/0", "quic": "/ip4/127.0.0.1/udp/0/quic-v1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := registryDir(t)
+			net := open(t, "killed process "+name, mosaik.WithListen(listen), mosaik.WithDiscovery(discovery.Config{RegistryDir: dir}))
+			if addrs := net.Addr().Addrs; len(addrs) != 1 || strings.Contains(addrs[0], "tcp") != (name == "tcp") {
+				t.Fatalf("listens on %v", addrs)
+			}
+			departed := departures(t, net)
+			c := startChild(t, dir, "killed process "+name, childListen+"="+listen)
+			victim := c.addr().ID
+			waitFor(t, 20*time.Second, "the child is seen", func() bool { _, ok := net.Discovery().Catalog().Get(victim); return ok })
+			c.said(20*time.Second, "discovered "+net.ID().String())
+			time.Sleep(3 * time.Second) // let connections settle and heartbeats run
+			killed := time.Now()
+			c.kill()
+			e := <-departed
+			if took := time.Since(killed); took > 7*time.Second {
+				t.Errorf("noticed after %v", took)
+			} else {
+				t.Logf("noticed after %v", took)
+			}
+			if e.Peer != victim || e.Reason != discovery.Lost {
+				t.Errorf("%v", e)
+			}
+			if n := net.Discovery().Catalog().Len(); n != 0 {
+				t.Errorf("%d peers are left", n)
+			}
+		})
+	}
+}
+
+// A process that is stopped is lost within 7 s, and found again when it goes on.
+func TestStoppedProcess(t *testing.T) {
+	t.Parallel()
+	dir := registryDir(t)
+	net := open(t, "stopped process", mosaik.WithDiscovery(discovery.Config{RegistryDir: dir}))
+	departed := departures(t, net)
+	c := startChild(t, dir, "stopped process")
+	victim := c.addr().ID
+	sees := func() bool { _, ok := net.Discovery().Catalog().Get(victim); return ok }
+	waitFor(t, 20*time.Second, "the child is seen", sees)
+	time.Sleep(3 * time.Second)
+	stopped := time.Now()
+	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer c.cmd.Process.Signal(syscall.SIGCONT)
+	e := <-departed
+	if took := time.Since(stopped); took > 7500*time.Millisecond || e.Reason != discovery.Lost {
+		t.Errorf("%v after %v", e, took)
+	}
+	if err := c.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, 40*time.Second, "it is found again", sees)
+}
+
+// Closing says goodbye: the others know at once, and nothing is left in the registry.
+func TestProcessThatCloses(t *testing.T) {
+	t.Parallel()
+	dir := registryDir(t)
+	net := open(t, "closing process", mosaik.WithDiscovery(discovery.Config{RegistryDir: dir}))
+	departed := departures(t, net)
+	c := startChild(t, dir, "closing process")
+	c.said(20*time.Second, "discovered "+net.ID().String())
+	waitFor(t, 20*time.Second, "the child is seen", func() bool { return net.Discovery().Catalog().Len() == 1 })
+	c.stop()
+	select {
+	case e := <-departed:
+		if e.Reason != discovery.Left {
+			t.Errorf("%v", e)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody said goodbye")
+	}
+	net.Close()
+	left := 0
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			left++
+		}
+		return err
+	})
+	if left != 0 {
+		t.Errorf("%d files are left in the registry", left)
+	}
+}
+
+// A login session has a runtime directory, a service started at boot often has not. They find each other all the same.
+func TestProcessesInDifferentEnvironments(t *testing.T) {
+	t.Parallel()
+	tmp, runtime := t.TempDir(), t.TempDir()
+	const network = "different environments"
+	session := startChild(t, "", network, "TMPDIR="+tmp, "XDG_RUNTIME_DIR="+runtime)
+	service := startChild(t, "", network, "TMPDIR="+tmp, "XDG_RUNTIME_DIR=")
+	session.said(20*time.Second, "discovered "+service.addr().ID.String())
+	service.said(20*time.Second, "discovered "+session.addr().ID.String())
+}
+
+// departures returns a channel of a node's departed peers.
+func departures(t *testing.T, net *mosaik.Network) <-chan discovery.Event {
+	ctx, cancel := context.WithCancel(context.Background())
+	events := net.Discovery().Events(ctx)
+	out := make(chan discovery.Event, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for e := range events {
+			if e.Kind == discovery.Departed {
+				out <- e
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return out
+}
