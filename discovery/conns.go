@@ -13,7 +13,7 @@ import (
 // How a broken connection is judged. The transport gives a silent peer up after 6 s, so that a second attempt has to be
 // short if a dead process shall be noticed within 7 s. A connection that broke all at once is no such strong evidence.
 const (
-	retrySilent = 750 * time.Millisecond
+	retrySilent = 500 * time.Millisecond
 	retryBroken = 3 * time.Second
 	maxRetries  = 64 // at a time; more wait
 )

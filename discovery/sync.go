@@ -219,17 +219,17 @@ func (d *Discovery) exchangeWith(ctx context.Context, p PeerID) (*exchange, erro
 	defer d.leave(s)
 	defer context.AfterFunc(ctx, func() { s.Abort(link.CodeCancelled) })()
 	x := d.newExchange(s)
-	if err = x.ask(ctx); err == nil {
-		err = x.w.Close(ctx)
-	}
-	return x, d.finish(ctx, x, err)
+	return x, d.finish(ctx, x, x.ask(ctx))
 }
 
-// finish ends the stream of an exchange.
+// finish ends the stream of an exchange. An exchange that has run to its end is a success, whatever closing says: the
+// other side may have closed the stream first.
 func (d *Discovery) finish(ctx context.Context, x *exchange, err error) error {
 	d.store.flush()
 	if err == nil {
-		return x.stream.Close()
+		x.w.Close(ctx)
+		x.stream.Close()
+		return nil
 	}
 	d.fail(x.stream, err)
 	x.w.Abort(link.CodeOf(err))
@@ -260,10 +260,5 @@ func (d *Discovery) serveSync(s transport.Stream) {
 	ctx, cancel := context.WithTimeout(d.loopCtx, syncTimeout)
 	defer cancel()
 	x := d.newExchange(s)
-	err := x.serve(ctx)
-	if err == nil {
-		d.store.flush()
-		err = x.w.Close(ctx)
-	}
-	d.finish(ctx, x, err)
+	d.finish(ctx, x, x.serve(ctx))
 }

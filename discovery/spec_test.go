@@ -1,0 +1,133 @@
+package discovery_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mosaik-go/mosaik"
+	"github.com/mosaik-go/mosaik/discovery"
+	"github.com/mosaik-go/mosaik/testnet"
+)
+
+// Scenarios of the inventory on real nodes over loopback.
+
+// discovery: catalog/converge_with_bootstrap
+func TestConvergeWithBootstrap(t *testing.T) {
+	t.Parallel()
+	net := testnet.Loopback(t, 1, testnet.Patience(10*time.Second))
+	for range 10 {
+		net.Add(mosaik.WithBootstrap(net.Node(0).Addr()))
+	}
+	net.WaitUntil("each of the ten sees exactly ten others", func() error {
+		for i, n := range net.Nodes()[1:] {
+			if got := n.Discovery().Catalog().Len(); got != 10 {
+				return fmt.Errorf("node %d sees %d", i+1, got)
+			}
+		}
+		return nil
+	})
+}
+
+// discovery: catalog/manual_sync_trigger
+func TestManualSyncTrigger(t *testing.T) {
+	t.Parallel()
+	net := testnet.Loopback(t, 2)
+	n0, n1 := net.Node(0).Discovery(), net.Node(1).Discovery()
+	counts := func(d *discovery.Discovery) [3]int {
+		c := d.Catalog()
+		signed, unsigned := 0, 0
+		for range c.Signed() {
+			signed++
+		}
+		for range c.Unsigned() {
+			unsigned++
+		}
+		return [3]int{c.Len(), signed, unsigned}
+	}
+	expect := func(when string, want0, want1 [3]int) {
+		t.Helper()
+		if got := counts(n0); got != want0 {
+			t.Errorf("%s: node 0 counts (all, signed, unsigned) %v, want %v", when, got, want0)
+		}
+		if got := counts(n1); got != want1 {
+			t.Errorf("%s: node 1 counts (all, signed, unsigned) %v, want %v", when, got, want1)
+		}
+	}
+	expect("at first", [3]int{}, [3]int{})
+	if !n1.Insert(n0.Me()) {
+		t.Fatal("the unsigned entry was refused")
+	}
+	expect("after an unsigned insert", [3]int{}, [3]int{1, 0, 1})
+	if err := n1.SyncWith(t.Context(), discovery.PeerAddr{ID: net.Node(0).ID()}); err != nil {
+		t.Fatal(err)
+	}
+	expect("after the sync", [3]int{1, 1, 0}, [3]int{1, 1, 0})
+}
+
+// discovery: catalog/different_networks_are_isolated
+//
+// Unlike in the original, an exchange across networks does not succeed and have no effect: it is refused, with the reason.
+func TestDifferentNetworksAreIsolated(t *testing.T) {
+	t.Parallel()
+	a, b := testnet.Loopback(t, 2), testnet.Loopback(t, 3)
+	all := append(a.Nodes(), b.Nodes()...)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, x := range all {
+		for _, y := range all {
+			if x == y {
+				continue
+			}
+			wg.Go(func() {
+				err := x.Discovery().SyncWith(ctx, y.Addr())
+				if same := x.NetworkID() == y.NetworkID(); same != (err == nil) {
+					t.Errorf("same network %v: %v", same, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	check := func(net *testnet.Net, want int) {
+		t.Helper()
+		for i, n := range net.Nodes() {
+			if got := n.Discovery().Catalog().Len(); got != want {
+				t.Errorf("node %d sees %d others, want %d", i, got, want)
+			}
+			for p := range n.Discovery().Catalog().Peers() {
+				if net.IndexOf(p.ID()) < 0 {
+					t.Errorf("node %d sees %v, who is not of its network", i, p)
+				}
+			}
+		}
+	}
+	check(a, 1)
+	check(b, 2)
+}
+
+// Fifty nodes that know one bootstrap address all see all in less than five seconds. The test is not parallel: it measures.
+func TestFiftyNodesFromOneBootstrapAddress(t *testing.T) {
+	net := testnet.Loopback(t, 1)
+	began, waited := time.Now(), waitedForCPU()
+	for range 49 {
+		net.Add(mosaik.WithBootstrap(net.Node(0).Addr()))
+	}
+	opened := time.Since(began)
+	net.WaitUntil("all see all", func() error {
+		for i, n := range net.Nodes() {
+			if got := n.Discovery().Catalog().Len(); got != 49 {
+				return fmt.Errorf("node %d sees %d others", i, got)
+			}
+		}
+		return nil
+	})
+	took := time.Since(began)
+	waited = waitedForCPU() - waited
+	t.Logf("all see all after %v, of which opening the nodes took %v; waited %v for a processor", took, opened, waited)
+	if limit := 5 * time.Second * slow; took-waited > limit {
+		t.Errorf("all see all after %v, of which %v were spent waiting for a processor; want less than %v", took, waited, limit)
+	}
+}
