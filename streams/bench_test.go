@@ -43,7 +43,20 @@ func over(b testing.TB, transport string, n int) *testnet.Net {
 		opts = append(opts, testnet.Nodes(listenOnly("/ip4/127.0.0.1/udp/0/quic-v1")))
 	}
 	net := testnet.Loopback(b, n, opts...)
-	net.DiscoverAll(b.Context())
+	for i := range n {
+		// What cannot be reached at once is tried again.
+		if err := net.Node(i).Discovery().Dial(b.Context(), net.Node(0).Addr()); err != nil {
+			b.Log(err)
+		}
+	}
+	net.WaitFor("all know all", func() bool {
+		for _, node := range net.Nodes() {
+			if node.Discovery().Catalog().Len() != n-1 {
+				return false
+			}
+		}
+		return true
+	})
 	return net
 }
 
