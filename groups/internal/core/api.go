@@ -44,7 +44,14 @@ type Config struct {
 	MaxPendingCalls int // session window of this member
 	MaxPendingBytes int
 	MaxUncommitted  uint64 // bytes in the leader's log that are not committed
-	Log             RaftLogger
+
+	Snapshots   bool  // the state machine can be written out and read back; otherwise the log is kept whole
+	ChunkBytes  int   // of images that this member asks for while it leads
+	KeepEntries int   // in the log, beyond what reachable members need
+	MostEntries int   // in the log, whoever needs them
+	MostBytes   int64 // likewise
+
+	Log RaftLogger
 
 	Flaws Flaws
 }
@@ -94,6 +101,10 @@ type Output struct {
 	Reads  []ReadReady
 	Peers  []PeerAdvice
 
+	Drop     []uint64     // images that are needed no longer, by the id of their mark
+	Diverged []Divergence // marks at which this member's state was not what the group agreed on
+	Fetch    *Fetch       // non-nil: fetch this instead of anything else, or nothing any more
+
 	Status *Status // non-nil when it changed; immutable
 	Left   bool    // Leave is complete: the removal is committed, or waiting for it was given up
 	Reset  bool    // the member begins anew: Apply, from this one on, is for a fresh state machine, and reads that wait for an index have to be asked again
@@ -112,6 +123,8 @@ type Apply struct {
 	Items     []Item
 	RaftIndex uint64
 	Term      uint64
+	Install   *Install // replace the machine first; such a run has no items
+	Mark      *Mark    // take a view when the items are applied
 }
 
 // Item is one call's commands in the log.
@@ -192,6 +205,10 @@ type Status struct {
 	Voters    int
 	Reason    string        // in words, why the group is not online here; empty when it is
 	Since     time.Duration // clock when Online last changed
+	Fetch     *FetchStatus  // of the state, nil when none is under way
+	LogFirst  uint64        // raft indices of the entries in the log; none if LogLast is below LogFirst
+	LogLast   uint64
+	LogBytes  int64
 }
 
 // Engine is what a driver sees of a Replica: one group's consensus engine on one node. It does no I/O, starts no
@@ -218,6 +235,17 @@ type Engine interface {
 
 	// Applied says that the state machine has applied all up to the raft index.
 	Applied(now time.Duration, raftIndex uint64)
+
+	// Imaged says that the image of a mark was written, and its root, or, if the root is zero, that it could not be.
+	// ImageUsed says that a member fetches from one; it need not be told more than once a second.
+	Imaged(now time.Duration, mark uint64, root Root)
+	ImageUsed(now time.Duration, mark uint64)
+
+	// FetchProgress says how many bytes of how many a Fetch has got, Fetched that the machine is prepared, with the
+	// engine's part of the state, or that the fetch has failed. The driver keeps the machine until it is told to install
+	// it, or to fetch something else.
+	FetchProgress(now time.Duration, fetch uint64, done, total int64)
+	Fetched(now time.Duration, fetch uint64, state []byte, err error)
 
 	// Leave starts a graceful departure: leadership is handed over, the membership ended. Output.Left reports the end.
 	Leave(now time.Duration)

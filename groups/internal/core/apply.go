@@ -68,6 +68,8 @@ func (r *Replica) commit(m *raftpb.Message) {
 			err = r.commitChange(e)
 		case len(e.Data) == 0:
 			r.emptyEntry(e.GetIndex())
+		case isControl(e.Data):
+			err = r.commitControl(e, &out)
 		default:
 			err = r.commitItems(e.Data, &out)
 		}
@@ -77,6 +79,10 @@ func (r *Replica) commit(m *raftpb.Message) {
 		}
 		r.handed = e.GetIndex()
 		out.RaftIndex = r.offset + r.handed
+		if out.Mark != nil {
+			r.due.apply = append(r.due.apply, out)
+			out = Apply{}
+		}
 	}
 	if out.RaftIndex > 0 {
 		r.due.apply = append(r.due.apply, out)

@@ -194,6 +194,10 @@ func (r *Replica) becomeBlank() {
 	clear(r.gone)
 	r.blankSince = r.now
 	r.leader = leading{}
+	r.dropImages()
+	r.endFetch()
+	r.snaps = snapshots{lastID: r.snaps.lastID}
+	r.fetch = fetching{lastID: r.fetch.lastID}
 	r.reads.restart()
 	r.client.restart()
 	r.dirty = true

@@ -114,6 +114,9 @@ func (r *Replica) learnTail() bool {
 			if e.GetTerm() == r.term {
 				l.begin = min(l.begin, e.GetIndex())
 			}
+			if isControl(e.Data) {
+				break
+			}
 			var who uint64
 			err := eachItem(e.Data, func(m uint64, _ int) { who = m }, func(number uint64, count int, _ []byte) {
 				if have, is := l.calls[who]; is && number == have+1 {

@@ -41,7 +41,7 @@ func (r *Replica) start(g wire.Genesis, founder wire.Member) {
 		ID:                        r.self,
 		ElectionTick:              int(r.cfg.ElectionTimeout / r.cfg.Tick),
 		HeartbeatTick:             int(r.cfg.Heartbeat / r.cfg.Tick),
-		Storage:                   r.log,
+		Storage:                   raftStorage{r.log, r},
 		Applied:                   index,
 		AsyncStorageWrites:        true,
 		MaxSizePerMsg:             raftMessageBytes,
@@ -110,6 +110,8 @@ func (r *Replica) Receive(now time.Duration, from id.PeerID, m wire.Message) {
 			r.onLeave(from, m)
 		case *wire.Left:
 			r.onLeft(from, m)
+		case *wire.Fetching:
+			r.onFetching(from, m)
 		}
 	})
 }
@@ -153,6 +155,8 @@ func (r *Replica) acceptable(m *raftpb.Message) bool {
 	switch m.GetType() {
 	case raftpb.MsgApp:
 		return r.entriesOK(m)
+	case raftpb.MsgSnap:
+		return len(m.Entries) == 0 && r.onSnapshot(m)
 	case raftpb.MsgHeartbeat:
 		return len(m.Entries) == 0 && contextOK(m.Context) && r.holds(m.GetCommit())
 	case raftpb.MsgHeartbeatResp:
@@ -203,6 +207,9 @@ func (r *Replica) entriesOK(m *raftpb.Message) bool {
 func entryOK(e *raftpb.Entry) bool {
 	switch e.GetType() {
 	case raftpb.EntryNormal:
+		if isControl(e.Data) {
+			return controlOK(e.Data)
+		}
 		return eachItem(e.Data, func(uint64, int) {}, func(uint64, int, []byte) {}) == nil
 	case raftpb.EntryConfChangeV2:
 		_, err := changeOf(e)
@@ -268,8 +275,10 @@ func (r *Replica) persist(m *raftpb.Message) {
 		state = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
 	}
 	if m.Snapshot != nil {
-		r.fatal = fmt.Errorf("core: a snapshot without content")
-		return
+		if err := r.install(m.Snapshot); err != nil {
+			r.fatal = err
+			return
+		}
 	}
 	if err := r.log.Append(state, m.Entries); err != nil {
 		r.fatal = fmt.Errorf("core: write the log: %w", err)
@@ -298,6 +307,9 @@ func (r *Replica) sendRaft(m *raftpb.Message) {
 	}
 	if p := r.peers[to]; p == nil || !p.up {
 		r.rn.ReportUnreachable(m.GetTo())
+		if m.GetType() == raftpb.MsgSnap {
+			r.snapshotFailed(m.GetTo())
+		}
 		r.stirred = true
 		return
 	}

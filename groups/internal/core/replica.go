@@ -84,6 +84,9 @@ type Replica struct {
 	leader  leading
 	reads   reading
 	leaving leaving
+	snaps   snapshots
+	fetch   fetching
+	lasting bool // images outlive the process
 
 	campaign   campaigning
 	helloAt    time.Duration
@@ -116,6 +119,9 @@ func New(cfg Config, log logstore.Log) (*Replica, error) {
 	case cfg.MaxVoters < 1 || cfg.MaxInflight < 1 || cfg.MaxEntryBytes < 1 || cfg.MaxPendingCalls < 1:
 		return nil, fmt.Errorf("core: limits must be positive")
 	}
+	if cfg.Snapshots && (cfg.ChunkBytes < 1 || cfg.ChunkBytes > chunkMost || cfg.KeepEntries < 1 || cfg.MostEntries < cfg.KeepEntries || cfg.MostBytes < 1) {
+		return nil, fmt.Errorf("core: limits of the log and of chunks must be positive, and those of chunks at most %d", chunkMost)
+	}
 	cfg.Expect = max(cfg.Expect, 1)
 	r := &Replica{
 		cfg:     cfg,
@@ -125,6 +131,7 @@ func New(cfg Config, log logstore.Log) (*Replica, error) {
 		version: 1,
 		gone:    make(map[uint64]bool),
 		dirty:   true,
+		lasting: log.Images().Lasting(),
 	}
 	r.self = r.newID()
 	r.client.base = 1
@@ -164,6 +171,9 @@ func (r *Replica) Tick(now time.Duration) {
 		r.tickReads()
 		r.tickLeader()
 		r.tickLeave()
+		r.tickSnapshots()
+		r.tickFetch()
+		r.tickCompact()
 	})
 }
 
@@ -233,6 +243,7 @@ func (r *Replica) work() {
 		if r.rn != nil {
 			r.planMembers()
 			r.proposeWaiting()
+			r.planSnapshots()
 			r.startReadRound()
 		}
 	}
@@ -249,6 +260,10 @@ type queued struct {
 	peers  []PeerAdvice
 	left   bool
 	reset  bool
+
+	drop     []uint64
+	diverged []Divergence
+	fetch    *Fetch
 }
 
 // exchange gives out what was queued, and takes the slices of the last time to be filled again.
@@ -259,6 +274,9 @@ func (q *queued) exchange(out *Output) {
 	out.Acked, q.acked = q.acked, emptied(out.Acked)
 	out.Reads, q.reads = q.reads, emptied(out.Reads)
 	out.Peers, q.peers = q.peers, emptied(out.Peers)
+	out.Drop, q.drop = q.drop, emptied(out.Drop)
+	out.Diverged, q.diverged = q.diverged, emptied(out.Diverged)
+	out.Fetch, q.fetch = q.fetch, nil
 	out.Left, q.left = q.left, false
 	out.Reset, q.reset = q.reset, false
 }

@@ -16,7 +16,7 @@ func (r *Replica) online() bool {
 	case r.isLeader():
 		return r.ownTermCommitted()
 	default:
-		return r.target != 0 && r.handed >= r.target
+		return r.target != 0 && r.handed >= r.target && r.fetch.id == 0 && r.snaps.installed == 0
 	}
 }
 
@@ -35,6 +35,12 @@ func (r *Replica) buildStatus() *Status {
 		Committed: r.index,
 		RaftIndex: r.handed,
 		Since:     r.onlineAt,
+	}
+	s.Fetch = r.fetchStatus()
+	if r.rn != nil {
+		s.LogFirst, _ = r.log.FirstIndex()
+		s.LogLast, _ = r.log.LastIndex()
+		s.LogBytes = r.log.Size()
 	}
 	if r.table != nil {
 		s.Member = MemberID(r.self)
@@ -65,6 +71,9 @@ func (r *Replica) buildStatus() *Status {
 func sameStatus(a, b *Status) bool {
 	if a.Role != b.Role || a.Term != b.Term || a.Genesis != b.Genesis || a.Member != b.Member || a.Leader != b.Leader ||
 		a.Online != b.Online || a.Voters != b.Voters || a.Reason != b.Reason || len(a.Members) != len(b.Members) {
+		return false
+	}
+	if (a.Fetch == nil) != (b.Fetch == nil) || a.Fetch != nil && *a.Fetch != *b.Fetch {
 		return false
 	}
 	for i := range a.Members {
@@ -106,6 +115,9 @@ func (r *Replica) why() string {
 	case r.isLeader():
 		return "elected, and waiting for a majority to confirm the new term"
 	default:
+		if why := r.whyFetching(); why != "" {
+			return why
+		}
 		return "catching up with the leader's log"
 	}
 }

@@ -50,6 +50,8 @@ func Decode(src []byte) (Message, error) {
 		m = &ReadIndex{Genesis: r.genesis(), ID: r.uint(), Index: r.uint()}
 	case kindRaft:
 		m = &Raft{Genesis: r.genesis(), Msg: r.raft()}
+	case kindFetching:
+		m = r.fetching()
 	default:
 		return nil, fmt.Errorf("%w: unknown kind %d", ErrMalformed, kind)
 	}

@@ -15,6 +15,7 @@ const (
 	flagReject byte = 1 << iota
 	flagEntries
 	flagContext
+	flagSnapshot
 )
 
 func appendRaft(b []byte, m *raftpb.Message) []byte {
@@ -27,6 +28,9 @@ func appendRaft(b []byte, m *raftpb.Message) []byte {
 	}
 	if len(m.Context) > 0 {
 		flags |= flagContext
+	}
+	if m.Snapshot != nil {
+		flags |= flagSnapshot
 	}
 	b = append(b, byte(m.GetType()), flags)
 	b = binary.AppendUvarint(b, m.GetTo())
@@ -51,15 +55,18 @@ func appendRaft(b []byte, m *raftpb.Message) []byte {
 			b = append(b, e.Data...)
 		}
 	}
+	if flags&flagSnapshot != 0 {
+		b = appendSnapshot(b, m.Snapshot)
+	}
 	return b
 }
 
 // Exchanged says which types of raft messages members exchange. Everything else is local to a node, or is not used
-// here: proposals and reads travel in messages of our own, and state in snapshots does not.
+// here: proposals and reads travel in messages of our own.
 func Exchanged(t raftpb.MessageType) bool {
 	switch t {
 	case raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
-		raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow:
+		raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow, raftpb.MsgSnap:
 		return true
 	default:
 		return false
@@ -91,7 +98,7 @@ func (r *reader) raft() *raftpb.Message {
 	x := new(rafted)
 	x.typ = raftpb.MessageType(r.byte())
 	flags := r.byte()
-	if !Exchanged(x.typ) || flags >= flagContext<<1 {
+	if !Exchanged(x.typ) || flags >= flagSnapshot<<1 || (x.typ == raftpb.MsgSnap) != (flags&flagSnapshot != 0) {
 		r.bad = true
 		return nil
 	}
@@ -127,6 +134,9 @@ func (r *reader) raft() *raftpb.Message {
 			}
 			m.Entries[i] = &e.entry
 		}
+	}
+	if flags&flagSnapshot != 0 {
+		m.Snapshot = r.snapshot()
 	}
 	if r.bad {
 		return nil

@@ -1,0 +1,98 @@
+package core
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/mosaik-go/mosaik/groups/internal/member"
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
+)
+
+// State is the engine's part of a snapshot: everything that it has derived from the log up to some position. It depends
+// on the log alone, so all members have the same bytes for the same position.
+type State struct {
+	Genesis wire.Genesis
+	Founder wire.Member
+	Index   uint64 // raft index
+	Term    uint64 // of that entry
+	Conf    *raftpb.ConfState
+	User    Index         // commands up to here
+	Table   *member.Table // with the position of each member's session
+}
+
+const stateVersion = 1
+
+var errState = errors.New("core: malformed state in a snapshot")
+
+// Encode returns the state as bytes:
+//
+//	version, genesis, founder as a change that adds it, index, term, configuration, user index, table
+func (s *State) Encode() []byte {
+	b := append(make([]byte, 0, 256+64*s.Table.Len()), stateVersion)
+	b = append(b, s.Genesis[:]...)
+	founder := member.Encode(member.Op{Kind: member.Add, Member: s.Founder})
+	b = binary.AppendUvarint(b, uint64(len(founder)))
+	b = append(b, founder...)
+	b = binary.AppendUvarint(b, s.Index)
+	b = binary.AppendUvarint(b, s.Term)
+	b = wire.AppendConf(b, s.Conf)
+	b = binary.AppendUvarint(b, s.User)
+	return member.AppendTable(b, s.Table)
+}
+
+// DecodeState reads what Encode wrote.
+func DecodeState(b []byte) (*State, error) {
+	if len(b) < 1+len(wire.Genesis{}) || b[0] != stateVersion {
+		return nil, errState
+	}
+	s := new(State)
+	b = b[1+copy(s.Genesis[:], b[1:]):]
+	bad := false
+	uvarint := func() uint64 {
+		v, n := binary.Uvarint(b)
+		if n <= 0 {
+			bad, b = true, nil
+			return 0
+		}
+		b = b[n:]
+		return v
+	}
+	size := uvarint()
+	if size > uint64(len(b)) {
+		return nil, errState
+	}
+	founder, err := member.Decode(b[:size])
+	if err != nil {
+		return nil, errState
+	}
+	s.Founder = founder.Member
+	b = b[size:]
+	s.Index, s.Term = uvarint(), uvarint()
+	if s.Conf, b, err = wire.DecodeConf(b); err != nil {
+		return nil, errState
+	}
+	s.User = uvarint()
+	if s.Table, b, err = member.DecodeTable(b); err != nil {
+		return nil, errState
+	}
+	if bad || len(b) > 0 || s.Index == 0 || s.Term == 0 || len(s.Conf.Voters) == 0 {
+		return nil, errState
+	}
+	return s, nil
+}
+
+// stateAt returns the state after everything that was handed out and the entry at the given position, which carries
+// nothing.
+func (r *Replica) stateAt(index, term uint64) *State {
+	return &State{
+		Genesis: r.genesis, Founder: r.founder, Index: index, Term: term, Conf: r.conf, User: r.index, Table: r.table,
+	}
+}
+
+// adopt takes over the state of a snapshot in place of what was derived from the log so far.
+func (r *Replica) adopt(s *State) {
+	r.table, r.conf, r.index, r.handed = s.Table, s.Conf, s.User, s.Index
+	r.dirty = true
+}

@@ -1,0 +1,68 @@
+package member
+
+import (
+	"encoding/binary"
+)
+
+// AppendTable appends the encoded table. Tables with equal content have equal encodings: members in order, each as a change
+// that adds it, its vote and the number of its last call; then who was taken out.
+func AppendTable(b []byte, t *Table) []byte {
+	all := t.All()
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for _, r := range all {
+		b = append(b, Encode(Op{Kind: Add, Member: r.Member})...)
+		if r.Voter {
+			b = append(b, 1)
+		} else {
+			b = append(b, 0)
+		}
+		b = binary.AppendUvarint(b, r.Calls)
+	}
+	b = binary.AppendUvarint(b, uint64(len(t.removed)))
+	for _, id := range t.removed {
+		b = binary.AppendUvarint(b, id)
+	}
+	return b
+}
+
+// DecodeTable reads what AppendTable wrote and returns what follows it.
+func DecodeTable(b []byte) (t *Table, rest []byte, err error) {
+	bad := false
+	uvarint := func() uint64 {
+		v, n := binary.Uvarint(b)
+		if n <= 0 {
+			bad, b = true, nil
+			return 0
+		}
+		b = b[n:]
+		return v
+	}
+	t = &Table{rows: make(map[uint64]*Row)}
+	for n := uvarint(); n > 0 && !bad; n-- {
+		if len(b) < opSize+2 || b[opSize] > 1 {
+			return nil, nil, errOp
+		}
+		op, err := Decode(b[:opSize])
+		if err != nil {
+			return nil, nil, err
+		}
+		r := &Row{Member: op.Member, Voter: b[opSize] == 1}
+		b = b[opSize+1:]
+		r.Calls = uvarint()
+		if t.rows[r.ID] != nil {
+			return nil, nil, errOp
+		}
+		t.rows[r.ID] = r
+	}
+	n := uvarint()
+	if n > removedKept {
+		return nil, nil, errOp
+	}
+	for ; n > 0 && !bad; n-- {
+		t.removed = append(t.removed, uvarint())
+	}
+	if bad {
+		return nil, nil, errOp
+	}
+	return t, b, nil
+}
