@@ -26,6 +26,9 @@ const (
 	BondDown       = host.BondDown       // it ended, for Reason
 	PeerRefused    = host.PeerRefused    // no bond to Peer, for Reason
 	StateReset     = host.StateReset     // this member was removed and begins again from an empty machine
+	StateFetched   = host.StateFetched   // the state was fetched from other members and will replace this one's; Reason tells how much
+	FetchFailed    = host.FetchFailed    // it could not be fetched, for Reason; it will be tried again
+	StateDiverged  = host.StateDiverged  // this member writes its state as other bytes than the leader, see [Snapshotter]
 	GroupEnded     = host.GroupEnded     // the group is over on this node, for Reason
 	Lagged         = host.Lagged         // the iteration was too slow; Missed events are lost
 )

@@ -82,6 +82,11 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 		}
 	}
 	first := newMachine()
+	_, snapshots := any(first).(Snapshotter)
+	o.retention = o.retention.withDefaults()
+	if err := o.retention.validate(); err != nil {
+		return nil, err
+	}
 	gid := identity(key, first.Signature(), o.consensus, o.expect, o.validators)
 
 	service, err := node.Attach(n, "groups", host.Start)
@@ -97,7 +102,9 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 			service: service, self: n.ID(), machine: a, kind: kind, codec: commands, consensus: o.consensus,
 		}
 	}
-	g, owner, err := service.Join(hostConfig(gid, key, &o, commands.Name(), commands.Fingerprint()), build)
+	cfg := hostConfig(gid, key, &o, commands.Name(), commands.Fingerprint())
+	cfg.Engine.Snapshots = snapshots
+	g, owner, err := service.Join(cfg, build)
 	if err != nil {
 		return nil, fmt.Errorf("groups: join %s: %w", gid.Short(), err)
 	}
@@ -150,6 +157,10 @@ func hostConfig(gid id.ID, key Key, o *options, codecName string, fingerprint id
 			MaxPendingCalls: maxCalls,
 			MaxPendingBytes: maxCallBytes + MaxCallBytes,
 			MaxUncommitted:  64 << 20,
+			ChunkBytes:      o.retention.Chunk,
+			KeepEntries:     o.retention.Keep,
+			MostEntries:     o.retention.Most,
+			MostBytes:       o.retention.MostBytes,
 		},
 		Bond: bond.Local{
 			Secret:      key.proofSecret(),

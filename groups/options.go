@@ -105,6 +105,7 @@ const (
 // options is what the functional options fill in.
 type options struct {
 	consensus  Consensus
+	retention  Retention
 	preference Preference
 	expect     int
 	storage    logstore.Store
@@ -144,6 +145,66 @@ func ExpectMembers(n int) Option {
 			return fmt.Errorf("groups: ExpectMembers: %d is less than 1", n)
 		}
 		o.expect = n
+		return nil
+	}
+}
+
+// Retention says how much of the log a member keeps, and how state is cut for those who need more than that. It matters
+// only if the machine is a [Snapshotter]. Zero fields mean their defaults. The settings are each member's own.
+//
+// The log is counted in entries; an entry holds all commands that waited when it was made, so it is one command in a
+// quiet group and hundreds in a busy one.
+type Retention struct {
+	// Keep is how many of the latest entries are kept for members that fall behind, beside those that a reachable member
+	// still lacks. As long as the log is whole, members that join get the log. Default 10,000.
+	Keep int
+
+	// Most and MostBytes bound the log whoever lacks what is cut. While members fetch the state the log may grow to four
+	// times as much. In a group of fewer than three voters only these bounds hold, since a merge with another history of
+	// the group needs the log. Defaults 100,000 and 128 MiB.
+	Most      int
+	MostBytes int64
+
+	// Chunk is the size of the pieces in which state is fetched, in bytes, when this member leads. Default 1 MiB, at most
+	// 4 MiB. Up to 32 of them are in memory on the member that fetches.
+	Chunk int
+}
+
+func (r Retention) withDefaults() Retention {
+	if r.Keep == 0 {
+		r.Keep = 10_000
+	}
+	if r.Most == 0 {
+		r.Most = max(100_000, r.Keep)
+	}
+	if r.MostBytes == 0 {
+		r.MostBytes = 128 << 20
+	}
+	if r.Chunk == 0 {
+		r.Chunk = 1 << 20
+	}
+	return r
+}
+
+// validate checks r after withDefaults.
+func (r Retention) validate() error {
+	switch {
+	case r.Keep < 1:
+		return fmt.Errorf("groups: Retention.Keep is %d, must be at least 1", r.Keep)
+	case r.Most < r.Keep:
+		return fmt.Errorf("groups: Retention.Most is %d, must be at least Keep, which is %d", r.Most, r.Keep)
+	case r.MostBytes < 1:
+		return fmt.Errorf("groups: Retention.MostBytes is %d, must be at least 1", r.MostBytes)
+	case r.Chunk < 1 || r.Chunk > 4<<20:
+		return fmt.Errorf("groups: Retention.Chunk is %d, must be from 1 to 4 MiB", r.Chunk)
+	}
+	return nil
+}
+
+// WithRetention sets how much of the log this member keeps.
+func WithRetention(r Retention) Option {
+	return func(o *options) error {
+		o.retention = r
 		return nil
 	}
 }

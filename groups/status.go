@@ -86,6 +86,14 @@ type Status struct {
 	Bonds     []Bond
 	Refused   []Refusal
 	Failed    error // why the group is over on this node, nil while it is not
+
+	// Fetched and FetchTotal are the bytes of state that were fetched from other members, and all of them, while that goes
+	// on; FetchTotal is zero otherwise, and while it is not known.
+	Fetched, FetchTotal int64
+
+	LogEntries int   // in this member's log, a second ago at most
+	LogBytes   int64 // of those entries
+	LogCut     bool  // earlier entries were given up: who needs them gets the state from this member instead
 }
 
 // ID, Leader, IsLeader, Committed, Members and Bonds are parts of the Status that cost less to ask for.
@@ -126,6 +134,11 @@ func (g *Group[C, Q, R]) Status() Status {
 		Bonds:     bonds(g.host, s),
 		Failed:    s.Ended,
 	}
+	if s.Fetch != nil {
+		st.Fetched, st.FetchTotal = s.Fetch.Done, s.Fetch.Total
+	}
+	st.LogEntries, st.LogBytes = int(s.LogLast+1-s.LogFirst), s.LogBytes
+	st.LogCut = s.LogCut
 	if s.Genesis != (core.GenesisID{}) {
 		st.Genesis = fmt.Sprintf("%x", s.Genesis[:5])
 	}

@@ -209,6 +209,7 @@ type Status struct {
 	LogFirst  uint64        // raft indices of the entries in the log; none if LogLast is below LogFirst
 	LogLast   uint64
 	LogBytes  int64
+	LogCut    bool // the log does not begin where the history does
 }
 
 // Engine is what a driver sees of a Replica: one group's consensus engine on one node. It does no I/O, starts no

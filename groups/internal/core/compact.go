@@ -62,7 +62,7 @@ const votersEnough = 3
 
 // tickCompact cuts the log from time to time.
 func (r *Replica) tickCompact() {
-	if r.rn == nil || !r.cfg.Snapshots || r.now-r.snaps.compacted < compactEvery {
+	if r.rn == nil || r.now-r.snaps.compacted < compactEvery {
 		return
 	}
 	r.snaps.compacted = r.now
@@ -72,6 +72,12 @@ func (r *Replica) tickCompact() {
 	}
 	last, err := r.log.LastIndex()
 	if err != nil || last < first {
+		return
+	}
+	if last != r.snaps.shown {
+		r.snaps.shown, r.refresh, r.dirty = last, true, true
+	}
+	if !r.cfg.Snapshots {
 		return
 	}
 	s := logShape{
@@ -85,7 +91,7 @@ func (r *Replica) tickCompact() {
 		if s.marked == 0 && r.leased(im) {
 			s.marked = im.index
 		}
-		if im.offerable() {
+		if im.written && !im.useless && (im.isAgreed || im.rescue) {
 			s.image = im.index
 		}
 	}
@@ -104,5 +110,6 @@ func (r *Replica) tickCompact() {
 		if err := r.log.Compact(upTo); err != nil {
 			r.fatal = err
 		}
+		r.refresh, r.dirty = true, true
 	}
 }

@@ -23,6 +23,9 @@ type Fetch struct {
 type Install struct {
 	Fetch uint64
 	User  Index // commands that its state contains
+
+	// Mark names what was fetched as an image from now on, if images outlive the process; otherwise it is zero.
+	Mark uint64
 }
 
 // FetchStatus is how far a Fetch has got.
@@ -183,9 +186,17 @@ func (r *Replica) install(s *raftpb.Snapshot) error {
 	}
 	r.dropImages()
 	r.adopt(st)
-	r.due.apply = append(r.due.apply, Apply{
-		Install: &Install{Fetch: f.id, User: st.User}, RaftIndex: r.offset + st.Index, Term: st.Term,
-	})
+	order := &Install{Fetch: f.id, User: st.User}
+	if r.lasting {
+		s := &r.snaps
+		s.lastID++
+		order.Mark = s.lastID
+		s.images = append(s.images, &image{
+			id: s.lastID, index: st.Index, term: st.Term, user: st.User, conf: st.Conf, used: r.now,
+			root: f.root, written: true, agreed: f.root, isAgreed: !f.rescue, rescue: f.rescue,
+		})
+	}
+	r.due.apply = append(r.due.apply, Apply{Install: order, RaftIndex: r.offset + st.Index, Term: st.Term})
 	r.snaps.installed = 0
 	if !f.rescue {
 		r.snaps.installed, r.snaps.installedRoot = st.Index, f.root

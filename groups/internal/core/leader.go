@@ -551,6 +551,7 @@ func (r *Replica) changed(index uint64, op member.Op) {
 	switch row := r.table.Get(op.Member.ID); {
 	case op.Kind == member.Add && row != nil:
 		r.accept(row)
+		r.newcomer()
 	case op.Kind == member.Remove:
 		delete(l.leavers, op.Member.ID)
 	}

@@ -97,6 +97,7 @@ type Replica struct {
 	onlineAt  time.Duration
 	wasOnline bool
 	dirty     bool // something that Status shows changed
+	refresh   bool // even if only a position did
 }
 
 // peer is what the engine knows of another node.

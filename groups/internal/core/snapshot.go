@@ -89,6 +89,7 @@ type snapshots struct {
 	markAt    time.Duration
 	sent      map[uint64]*sentSnapshot // by member
 	compacted time.Duration
+	shown     uint64 // end of the log when its length was last put into the status
 
 	// What was installed and not compared yet with what the log says.
 	installed     uint64
@@ -224,7 +225,7 @@ func (r *Replica) planSnapshots() {
 	if !s.wanted && !r.imageDue() || busy || s.markTerm == r.term || s.markAt != 0 && r.now-s.markAt < markEvery {
 		return
 	}
-	if len(s.images) >= imagesMost && r.leased(s.images[0]) {
+	if len(s.images) >= imagesMost && r.awaited(s.images[0]) {
 		return // somebody works with the one that would have to go
 	}
 	if r.rn.Propose(control(controlMark, binary.AppendUvarint([]byte{markTake}, uint64(r.cfg.ChunkBytes)))) == nil {
@@ -235,8 +236,13 @@ func (r *Replica) planSnapshots() {
 // rescue takes a view that is not at a mark, unless there is one already.
 func (r *Replica) rescue() {
 	s := &r.snaps
+	first, err := r.log.FirstIndex()
+	if err != nil {
+		return
+	}
 	for _, im := range s.images {
-		if im.rescue && !im.useless && covers(im.conf, r.conf) {
+		if !im.useless && covers(im.conf, r.conf) && im.index+1 >= first {
+			im.rescue = true // as good as any
 			return
 		}
 	}
@@ -247,6 +253,21 @@ func (r *Replica) rescue() {
 	run := Apply{RaftIndex: r.offset + r.handed, Term: term}
 	run.Mark = r.addImage(r.handed, term, r.cfg.ChunkBytes, true)
 	r.due.apply = append(r.due.apply, run)
+}
+
+// awaited reports whether a member was sent the snapshot of an image and is not through with it.
+func (r *Replica) awaited(im *image) (yes bool) {
+	r.rn.WithProgress(func(_ uint64, _ raft.ProgressType, p tracker.Progress) {
+		yes = yes || p.State == tracker.StateSnapshot && p.PendingSnapshot == im.index
+	})
+	return yes
+}
+
+// newcomer takes a mark for a member that has just been added, if it will need one, without waiting to be asked.
+func (r *Replica) newcomer() {
+	if first, err := r.log.FirstIndex(); err == nil && first > firstIndex+1 && r.cfg.Snapshots {
+		r.snaps.wanted, r.snaps.wantedAt = true, r.now
+	}
 }
 
 // imageDue reports whether a log that outlives the process has grown enough to be replaced by an image.

@@ -36,11 +36,12 @@ func (r *Replica) buildStatus() *Status {
 		RaftIndex: r.handed,
 		Since:     r.onlineAt,
 	}
-	s.Fetch = r.fetchStatus()
+	s.Fetch, s.LogFirst = r.fetchStatus(), 1
 	if r.rn != nil {
 		s.LogFirst, _ = r.log.FirstIndex()
 		s.LogLast, _ = r.log.LastIndex()
 		s.LogBytes = r.log.Size()
+		s.LogCut = s.LogFirst > firstIndex+1
 	}
 	if r.table != nil {
 		s.Member = MemberID(r.self)
@@ -60,9 +61,10 @@ func (r *Replica) buildStatus() *Status {
 	if !online {
 		s.Reason = r.why()
 	}
-	if r.status != nil && sameStatus(r.status, s) {
+	if r.status != nil && !r.refresh && sameStatus(r.status, s) {
 		return nil
 	}
+	r.refresh = false
 	r.status = s
 	return s
 }

@@ -60,6 +60,9 @@ func (g *Group) reportLocked() bool {
 // carryOut does one order. It returns false if the group failed.
 func (g *Group) carryOut(o *order) bool {
 	if !o.reset {
+		if o.run.Install != nil && !g.install(o) {
+			return false
+		}
 		return g.applyRun(&o.run, o.epoch)
 	}
 	if err := contain(g.machine.Reset); err != nil {
@@ -122,6 +125,9 @@ func (g *Group) applyRun(run *core.Apply, epoch uint64) bool {
 				c.settle(piece[i].First, 0, nil)
 			}
 		}
+	}
+	if run.Mark != nil {
+		g.takeView(run.Mark)
 	}
 	g.progress.advance(g.progress.user.Load(), epoch, run.RaftIndex)
 	g.mu.Lock()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
+	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/id"
 )
 
@@ -37,6 +38,8 @@ type lineEngine struct {
 	status  *core.Status
 	got     []wire.Message
 	failed  []core.Failed
+	imaged  []id.ID
+	fetched []error
 }
 
 func (e *lineEngine) enter() func() {
@@ -64,7 +67,17 @@ func (e *lineEngine) Read(_ time.Duration, r *core.Read) {
 	e.reads = append(e.reads, r)
 }
 func (e *lineEngine) Applied(_ time.Duration, raft uint64) { defer e.enter()(); e.applied = raft }
-func (e *lineEngine) Leave(time.Duration)                  { defer e.enter()(); e.left = true }
+func (e *lineEngine) Imaged(_ time.Duration, mark uint64, root id.ID) {
+	defer e.enter()()
+	e.imaged = append(e.imaged, root)
+}
+func (e *lineEngine) ImageUsed(time.Duration, uint64)                   { defer e.enter()() }
+func (e *lineEngine) FetchProgress(time.Duration, uint64, int64, int64) { defer e.enter()() }
+func (e *lineEngine) Fetched(_ time.Duration, fetch uint64, state []byte, err error) {
+	defer e.enter()()
+	e.fetched = append(e.fetched, err)
+}
+func (e *lineEngine) Leave(time.Duration) { defer e.enter()(); e.left = true }
 
 // Cancel knows only what has not been committed; a call counts as sent if its payload is "sent".
 func (e *lineEngine) Cancel(_ time.Duration, c *core.Call) {
@@ -175,7 +188,11 @@ func newTestGroup(t testing.TB, e *lineEngine, m *sumMachine, cfg GroupConfig) *
 	if cfg.Engine.Patience == 0 {
 		cfg.Engine.Patience = 10 * time.Second
 	}
-	g := newGroup(svc, cfg, e, m)
+	log, err := logstore.Memory().Open(cfg.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGroup(svc, cfg, e, m, log.Images())
 	t.Cleanup(func() {
 		g.stop()
 		svc.crew.close()

@@ -27,6 +27,9 @@ const (
 	BondDown
 	PeerRefused
 	StateReset
+	StateFetched
+	FetchFailed
+	StateDiverged
 	GroupEnded
 	Lagged
 )
@@ -43,6 +46,9 @@ var eventNames = [...]string{
 	BondDown:       "bond down",
 	PeerRefused:    "peer refused",
 	StateReset:     "state reset",
+	StateFetched:   "state fetched",
+	FetchFailed:    "state not fetched",
+	StateDiverged:  "state diverged",
 	GroupEnded:     "group ended",
 	Lagged:         "lagged",
 }

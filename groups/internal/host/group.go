@@ -1,12 +1,14 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
 
 	"github.com/mosaik-go/mosaik/groups/internal/bond"
 	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/id"
 )
 
@@ -43,7 +45,11 @@ type Group struct {
 	state    stateBoard
 	events   eventHub
 
-	wg        sync.WaitGroup // loops and appliers
+	images   images
+	bulk     context.Context // of the writing of images, and of fetching
+	stopBulk context.CancelFunc
+
+	wg        sync.WaitGroup // loops, appliers, writers of images, fetches
 	asLoop    func()         // workAsLoop, made once
 	asApplier func()
 	left      chan struct{} // closed when the engine says that leaving is over
@@ -76,13 +82,15 @@ type Group struct {
 	told     uint64 // raft index that the engine knows to be applied
 	leftTold bool
 	decided  []order // of the last flush, not yet in queue
+	fetch    *fetch  // under way, or waiting to be installed
 }
 
 // order is something for the applier to do: put the machine back to its beginning, or apply a run.
 type order struct {
-	reset bool
-	epoch uint64
-	run   core.Apply
+	reset   bool
+	epoch   uint64
+	run     core.Apply
+	fetched *fetch // for a run that installs a snapshot
 }
 
 // Limits of the driver. The engine has its own, given by its configuration.
@@ -93,7 +101,7 @@ const (
 	eventsBuffer = 256
 )
 
-func newGroup(svc *Service, cfg GroupConfig, engine core.Engine, machine Machine) *Group {
+func newGroup(svc *Service, cfg GroupConfig, engine core.Engine, machine Machine, store logstore.Images) *Group {
 	g := &Group{
 		cfg:     cfg,
 		svc:     svc,
@@ -110,6 +118,8 @@ func newGroup(svc *Service, cfg GroupConfig, engine core.Engine, machine Machine
 	}
 	g.asLoop, g.asApplier = g.workAsLoop, g.workAsApplier
 	g.room.L = &g.mu
+	g.images.store = store
+	g.bulk, g.stopBulk = context.WithCancel(context.Background())
 	g.state.init()
 	return g
 }

@@ -58,6 +58,7 @@ func (g *Group) stop() {
 	g.box.stop = true
 	g.kickLocked() // from here to halted a loop runs, so no further one is started while we wait
 	g.mu.Unlock()
+	g.stopBulk()
 	g.wg.Wait()
 	g.bury(ErrClosed)
 }
@@ -93,6 +94,8 @@ func (g *Group) bury(cause error) bool {
 	g.room.Broadcast()
 	g.mu.Unlock()
 
+	g.stopBulk()
+	g.images.end()
 	for _, c := range unsent {
 		c.settle(0, core.FailedClosed, cause)
 	}

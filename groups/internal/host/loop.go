@@ -104,6 +104,9 @@ func (g *Group) step(box *mailbox, applied uint64) {
 	for i := range box.peers {
 		g.peerEvent(&box.peers[i])
 	}
+	for i := range box.bulk {
+		g.bulkEvent(&box.bulk[i])
+	}
 	if box.relist {
 		e.Listed(now, box.listed)
 	}
@@ -179,7 +182,18 @@ func (g *Group) follow() {
 		g.begin()
 	}
 	for i := range out.Apply {
-		g.decided = append(g.decided, order{epoch: g.epoch, run: out.Apply[i]})
+		o := order{epoch: g.epoch, run: out.Apply[i]}
+		if in := o.run.Install; in != nil && g.fetch != nil && g.fetch.order.ID == in.Fetch {
+			o.fetched, g.fetch = g.fetch, nil
+		}
+		g.decided = append(g.decided, o)
+	}
+	for _, mark := range out.Drop {
+		g.images.drop(mark)
+	}
+	g.followFetch(out.Fetch)
+	for _, d := range out.Diverged {
+		g.diverged(d)
 	}
 	for _, a := range out.Acked {
 		g.finish(a.Call.Host.(*Call), a.First, 0)
@@ -237,6 +251,15 @@ func (g *Group) begin() {
 	g.decided = append(g.decided, order{reset: true, epoch: g.epoch})
 	g.events.emit(Event{Kind: StateReset})
 	g.log.Warn("this member was removed; it begins again with an empty machine")
+}
+
+// diverged reports that this member's state, or the way it writes it out, is not what the group agreed on.
+func (g *Group) diverged(d core.Divergence) {
+	text := fmt.Sprintf("the state after %d commands is written out as %s here and as %s by the leader: "+
+		"the machine is not deterministic, or does not write equal states as equal bytes", d.Index, d.Root.Short(), d.Agreed.Short())
+	g.meter.diverged.Inc()
+	g.events.emit(Event{Kind: StateDiverged, Reason: text})
+	g.log.Error("state diverged", "reason", text)
 }
 
 // finish ends a call of which the engine has nothing more to say and the applier knows nothing.

@@ -16,6 +16,7 @@ type mailbox struct {
 	calls   []*Call
 	cancels []*Call
 	reads   []*Read
+	bulk    []bulkEvent
 	listed  []id.PeerID
 	relist  bool // listed is to be taken over
 	tick    bool
@@ -41,7 +42,7 @@ const (
 )
 
 func (m *mailbox) empty() bool {
-	return len(m.peers) == 0 && len(m.calls) == 0 && len(m.cancels) == 0 && len(m.reads) == 0 &&
+	return len(m.peers) == 0 && len(m.calls) == 0 && len(m.cancels) == 0 && len(m.reads) == 0 && len(m.bulk) == 0 &&
 		!m.relist && !m.tick && !m.wake && !m.leave && !m.stop
 }
 
@@ -51,6 +52,7 @@ func (m *mailbox) reset() {
 	m.calls = recycle(m.calls)
 	m.cancels = recycle(m.cancels)
 	m.reads = recycle(m.reads)
+	m.bulk = recycle(m.bulk)
 	m.listed, m.relist = nil, false
 	m.tick, m.wake, m.leave, m.stop = false, false, false, false
 }

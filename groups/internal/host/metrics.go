@@ -32,6 +32,16 @@ type metrics struct {
 	latency   *prometheus.HistogramVec
 	dropped   *prometheus.CounterVec
 	refused   *prometheus.CounterVec // by code
+
+	logEntries    *prometheus.GaugeVec
+	logBytes      *prometheus.GaugeVec
+	images        *prometheus.CounterVec // by outcome
+	installed     *prometheus.CounterVec
+	fetchesFailed *prometheus.CounterVec
+	fetchTime     *prometheus.HistogramVec
+	stateSent     *prometheus.CounterVec
+	stateReceived *prometheus.CounterVec
+	diverged      *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
@@ -70,6 +80,21 @@ func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
 		}, []string{"group"})),
 		dropped: counter("messages_dropped", "Messages not sent because the link was full or gone.", "group"),
 		refused: counter("bonds_refused", "Bonds refused, by reason.", "group", "reason"),
+
+		logEntries:    gauge("log_entries", "Entries in the log.", "group"),
+		logBytes:      gauge("log_bytes", "Bytes of the entries in the log.", "group"),
+		images:        counter("images", "Images of the state written for members that may need it, by outcome.", "group", "outcome"),
+		installed:     counter("states_installed", "States fetched from other members and taken over.", "group"),
+		fetchesFailed: counter("fetches_failed", "Fetches of the state that failed.", "group"),
+		fetchTime: register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:        "mosaik_groups_fetch_seconds",
+			Help:        "Time from the beginning of a fetch of the state to the machine being ready.",
+			ConstLabels: constant,
+			Buckets:     prometheus.ExponentialBuckets(1e-3, 2, 18),
+		}, []string{"group"})),
+		stateSent:     counter("state_bytes_sent", "Bytes of state sent to members that fetch it.", "group"),
+		stateReceived: counter("state_bytes_received", "Bytes of state fetched from other members.", "group"),
+		diverged:      counter("states_diverged", "Images that differ from what the group agreed on.", "group"),
 	}
 }
 
@@ -93,7 +118,8 @@ func (m *metrics) forget(group id.ID) {
 	labels := prometheus.Labels{"group": group.Short()}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		m.bonds, m.sent, m.received, m.bytesOut, m.bytesIn, m.elections, m.leaders, m.committed, m.voters, m.nonVoters,
-		m.size, m.online, m.applied, m.calls, m.latency, m.dropped, m.refused,
+		m.size, m.online, m.applied, m.calls, m.latency, m.dropped, m.refused, m.logEntries, m.logBytes, m.images,
+		m.installed, m.fetchesFailed, m.fetchTime, m.stateSent, m.stateReceived, m.diverged,
 	} {
 		v.DeletePartialMatch(labels)
 	}
@@ -115,6 +141,17 @@ type groupMetrics struct {
 	dropped   prometheus.Counter
 	calls     *prometheus.CounterVec
 	refused   *prometheus.CounterVec
+
+	logEntries    prometheus.Gauge
+	logBytes      prometheus.Gauge
+	images        prometheus.Counter
+	imagesFailed  prometheus.Counter
+	installed     prometheus.Counter
+	fetchesFailed prometheus.Counter
+	fetchTime     prometheus.Observer
+	stateSent     prometheus.Counter
+	stateReceived prometheus.Counter
+	diverged      prometheus.Counter
 }
 
 func (m *metrics) group(group id.ID) *groupMetrics {
@@ -134,6 +171,17 @@ func (m *metrics) group(group id.ID) *groupMetrics {
 		dropped:   m.dropped.WithLabelValues(g),
 		calls:     m.calls.MustCurryWith(prometheus.Labels{"group": g}),
 		refused:   m.refused.MustCurryWith(prometheus.Labels{"group": g}),
+
+		logEntries:    m.logEntries.WithLabelValues(g),
+		logBytes:      m.logBytes.WithLabelValues(g),
+		images:        m.images.WithLabelValues(g, "written"),
+		imagesFailed:  m.images.WithLabelValues(g, "failed"),
+		installed:     m.installed.WithLabelValues(g),
+		fetchesFailed: m.fetchesFailed.WithLabelValues(g),
+		fetchTime:     m.fetchTime.WithLabelValues(g),
+		stateSent:     m.stateSent.WithLabelValues(g),
+		stateReceived: m.stateReceived.WithLabelValues(g),
+		diverged:      m.diverged.WithLabelValues(g),
 	}
 }
 
@@ -183,6 +231,8 @@ func (m *groupMetrics) status(before, after *core.Status) {
 	m.voters.Set(float64(after.Voters))
 	m.nonVoters.Set(float64(len(after.Members) - after.Voters))
 	m.size.Set(float64(len(after.Members)))
+	m.logEntries.Set(float64(after.LogLast + 1 - after.LogFirst))
+	m.logBytes.Set(float64(after.LogBytes))
 	if after.Online {
 		m.online.Set(1)
 	} else {

@@ -50,6 +50,8 @@ type Service struct {
 	metrics *metrics
 	start   time.Time
 
+	bulk    *bulkServer
+
 	crew       crew
 	stopTicker context.CancelFunc
 	wg         sync.WaitGroup // ticker and retirements
@@ -85,6 +87,7 @@ func Start(n *node.Node) (*Service, error) {
 		Directory: directory{n.Disc},
 		Logger:    n.Logger,
 	})
+	s.bulk = startBulkServer(s)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopTicker = cancel
 	s.wg.Go(func() { s.tick(ctx) })
@@ -209,7 +212,7 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 		return nil, nil, fmt.Errorf("groups: start the engine of %s: %w", cfg.ID.Short(), err)
 	}
 	machine, owner := build()
-	g = newGroup(s, cfg, engine, machine)
+	g = newGroup(s, cfg, engine, machine, log.Images())
 	g.cfg.Bond.Group = cfg.ID
 	g.cfg.Bond.Sink = g
 	g.cfg.Bond.Traffic = s.metrics.traffic(cfg.ID)
@@ -333,6 +336,7 @@ func (s *Service) Close(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	s.bulk.close()
 	s.mesh.Close()
 	s.stopTicker()
 	s.wg.Wait()
@@ -344,6 +348,7 @@ func (s *Service) Close(ctx context.Context) error {
 func (s *Service) Kill() {
 	all := s.shut()
 	s.stopTicker()
+	s.bulk.close()
 	s.mesh.Kill()
 	for _, m := range all {
 		<-m.ready
