@@ -1,0 +1,292 @@
+package groups_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mosaik-go/mosaik/groups"
+	"github.com/mosaik-go/mosaik/testnet"
+)
+
+// diaries returns an online group of n members with diaries, whose logs have been cut after some commands, and the sum of
+// those.
+func diaries(t testing.TB, n int, faults ...*diaryFaults) (*testnet.Net, groups.Key, []*counterGroup, int64) {
+	t.Helper()
+	net := testnet.Loopback(t, n)
+	net.DiscoverAll(t.Context())
+	key := groups.RandomKey()
+	gs := make([]*counterGroup, n)
+	for i := range gs {
+		f := new(diaryFaults)
+		if i < len(faults) && faults[i] != nil {
+			f = faults[i]
+		}
+		gs[i] = joinDiary(t, net.Node(i), key, f, quick, tight(64))
+	}
+	for _, g := range gs {
+		within(t, bootstrapLimit, "online", g.When().Online)
+	}
+	settled(t, gs)
+	sum := int64(0)
+	for i := range int64(100) {
+		sum = execute(t, gs[i%int64(n)], i).Value
+	}
+	for _, g := range gs {
+		cut(t, g)
+	}
+	return net, key, gs, sum
+}
+
+// watch collects the events of a member of some kinds.
+func watch(t testing.TB, g *counterGroup, kinds ...groups.EventKind) func() []groups.Event {
+	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex
+	var got []groups.Event
+	var wg sync.WaitGroup
+	events := g.Events(ctx)
+	wg.Go(func() {
+		for ev := range events {
+			for _, k := range kinds {
+				if ev.Kind == k {
+					mu.Lock()
+					got = append(got, ev)
+					mu.Unlock()
+				}
+			}
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return func() []groups.Event {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]groups.Event(nil), got...)
+	}
+}
+
+// eventually waits for a condition that has no wait of its own.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("does not happen: %s", what)
+		}
+	}
+}
+
+// A member that joins gets the state from several members, and its log goes on where the state ends: its own calls, the
+// calls of others and strong reads are right from the first.
+func TestJoinWithState(t *testing.T) {
+	t.Parallel()
+	net, key, gs, sum := diaries(t, 3)
+	net.Add()
+	net.DiscoverAll(t.Context())
+	f := new(diaryFaults)
+	late := joinDiary(t, net.Node(3), key, f, quick, tight(64))
+	fetched := watch(t, late, groups.StateFetched)
+	within(t, bootstrapLimit, "online", late.When().Online)
+	equal(t, "committed", late.Committed(), 100)
+	equal(t, "weak", query(t, late, groups.Weak), groups.Result[int64]{Value: sum, Index: 100})
+	equal(t, "strong", query(t, late, groups.Strong), groups.Result[int64]{Value: sum, Index: 100})
+	equal(t, "own call", execute(t, late, 7), groups.Result[int64]{Value: sum + 7, Index: 101})
+	equal(t, "another's call", execute(t, gs[1], 3), groups.Result[int64]{Value: sum + 10, Index: 102})
+	equal(t, "restored", f.restores.Load(), 1)
+	eventually(t, "event of the fetch", func() bool { return len(fetched()) > 0 })
+	if why := fetched()[0].Reason; !strings.Contains(why, "from 2 members") && !strings.Contains(why, "from 3 members") {
+		t.Errorf("fetched %s, want from the two that do not lead", why)
+	}
+	settled(t, append(gs, late))
+}
+
+// While a member joins with state, the others go on at full speed, and it ends up with all of it.
+func TestJoinWithStateUnderLoad(t *testing.T) {
+	t.Parallel()
+	net, key, gs, _ := diaries(t, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for _, g := range gs {
+		for range 8 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := g.ExecuteMany(ctx, 1, 1, 1, 1, 1, 1, 1, 1); err != nil && ctx.Err() == nil {
+						t.Errorf("execute: %v", err)
+						return
+					}
+				}
+			})
+		}
+	}
+	net.Add()
+	net.DiscoverAll(t.Context())
+	begin := gs[0].Committed()
+	began := time.Now()
+	f := new(diaryFaults)
+	late := joinDiary(t, net.Node(3), key, f, quick, tight(1000))
+	within(t, 30*time.Second, "online", late.When().Online)
+	time.Sleep(time.Second)
+	rate := float64(gs[0].Committed()-begin) / time.Since(began).Seconds()
+	cancel()
+	wg.Wait()
+	t.Logf("%.0f commands/s while a member joined", rate)
+	last := execute(t, gs[0], 0)
+	reaches(t, late, last.Index)
+	equal(t, "value", query(t, late, groups.Weak), last)
+	if f.restores.Load() == 0 {
+		t.Error("joined without the state")
+	}
+}
+
+// A machine that does not write its state as the others do is reported, and does no other harm: the state comes from
+// those that agree, here from the leader alone.
+func TestDivergingImagesAreReported(t *testing.T) {
+	t.Parallel()
+	faults := []*diaryFaults{{}, {odd: true}, {odd: true}}
+	net, key, gs, sum := diaries(t, 3, faults...)
+	odd := 0
+	var reports []func() []groups.Event
+	for i, g := range gs {
+		reports = append(reports, watch(t, g, groups.StateDiverged))
+		if faults[i].odd != faults[leaderOf(t, gs)].odd {
+			odd++
+		}
+	}
+	net.Add()
+	net.DiscoverAll(t.Context())
+	late := joinDiary(t, net.Node(3), key, &diaryFaults{}, quick, tight(64))
+	within(t, 30*time.Second, "online", late.When().Online)
+	equal(t, "value", query(t, late, groups.Weak).Value, sum)
+	eventually(t, "reports", func() bool {
+		n := 0
+		for _, r := range reports {
+			if len(r()) > 0 {
+				n++
+			}
+		}
+		return n == odd
+	})
+}
+
+// What fails is tried again: views, and restores.
+func TestFailedSnapshotsAreRepeated(t *testing.T) {
+	t.Parallel()
+	shared := new(diaryFaults)
+	shared.noView.Store(true)
+	net, key, _, sum := diaries(t, 3, shared, shared, shared)
+	net.Add()
+	net.DiscoverAll(t.Context())
+	f := new(diaryFaults)
+	f.fail.Store(2)
+	late := joinDiary(t, net.Node(3), key, f, quick, tight(64))
+	failed := watch(t, late, groups.FetchFailed)
+	eventually(t, "catching up", func() bool { return strings.Contains(late.Status().Reason, "catching up") })
+	time.Sleep(300 * time.Millisecond) // views have failed meanwhile
+	if late.Status().Online {
+		t.Fatal("online without the state")
+	}
+	shared.noView.Store(false)
+	eventually(t, "a failed restore", func() bool {
+		st := late.Status()
+		return st.Online || strings.Contains(st.Reason, "no restore today")
+	})
+	within(t, 30*time.Second, "online", late.When().Online)
+	equal(t, "value", query(t, late, groups.Weak).Value, sum)
+	equal(t, "restores", f.restores.Load(), 3)
+	for _, ev := range failed() {
+		if !strings.Contains(ev.Reason, "no restore today") {
+			t.Errorf("a failure because of %q", ev.Reason)
+		}
+	}
+}
+
+// The member that leads is killed while another fetches; the fetch, or one after it, goes on with the next leader.
+func TestLeaderDiesDuringFetch(t *testing.T) {
+	t.Parallel()
+	net, key, gs, sum := diaries(t, 3)
+	net.Add()
+	net.DiscoverAll(t.Context())
+	f := new(diaryFaults)
+	late := joinDiary(t, net.Node(3), key, f, quick, tight(1))
+	leader := leaderOf(t, gs)
+	eventually(t, "a fetch", func() bool {
+		st := late.Status()
+		return st.Online || strings.Contains(st.Reason, "fetching")
+	})
+	net.Kill(leader)
+	within(t, 30*time.Second, "online", late.When().Online)
+	equal(t, "value", query(t, late, groups.Weak).Value, sum)
+	other := gs[(leader+1)%3]
+	eventually(t, "a leader", func() bool { _, ok := other.Leader(); return ok })
+	res := must(t, 10*time.Second, "execute", func(ctx context.Context) (groups.Result[int64], error) { return other.Execute(ctx, 1) })
+	equal(t, "value", res.Value, sum+1)
+	reaches(t, late, res.Index)
+}
+
+// A member that was away for so long that the others have cut what it lacks gets the state, in place of its own.
+func TestLaggardGetsState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.Simulated(t, 3)
+		net.DiscoverAll(t.Context())
+		key := groups.RandomKey()
+		// Long enough that the one that is away is not taken out meanwhile.
+		patient := groups.WithConsensus(groups.Consensus{RemoveAfter: time.Minute})
+		var gs []*counterGroup
+		for i := range 3 {
+			gs = append(gs, joinDiary(t, net.Node(i), key, new(diaryFaults), patient, tight(64)))
+		}
+		for _, g := range gs {
+			within(t, bootstrapLimit, "online", g.When().Online)
+		}
+		settled(t, gs)
+		leader := leaderOf(t, gs)
+		away := (leader + 1) % 3
+		fetched := watch(t, gs[away], groups.StateFetched)
+		net.Partition([]int{away})
+		sum := int64(0)
+		for i := range int64(50) {
+			sum = execute(t, gs[leader], i).Value
+		}
+		time.Sleep(3 * time.Second) // what the other lacks is cut
+		net.Heal()
+		within(t, 20*time.Second, "catching up", func(ctx context.Context) error { return gs[away].When().Committed().Reaches(ctx, 50) })
+		equal(t, "value", query(t, gs[away], groups.Weak).Value, sum)
+		within(t, 10*time.Second, "online", gs[away].When().Online)
+		equal(t, "fetches", len(fetched()), 1)
+		equal(t, "own call", execute(t, gs[away], 1).Value, sum+1)
+	})
+}
+
+// A machine that cannot write its state out keeps the whole log, and those who join replay it.
+func TestWithoutSnapshotterTheLogIsKept(t *testing.T) {
+	t.Parallel()
+	net := testnet.Loopback(t, 1)
+	key := groups.RandomKey()
+	g := join(t, net.Node(0), key, quick, tight(1))
+	within(t, bootstrapLimit, "online", g.When().Online)
+	for range 50 {
+		execute(t, g, 1)
+	}
+	eventually(t, "the log in the status", func() bool { return g.Status().LogEntries > 50 })
+	if g.Status().LogCut {
+		t.Error("the log was cut")
+	}
+	net.Add()
+	net.DiscoverAll(t.Context())
+	late := join(t, net.Node(1), key, quick, tight(1))
+	within(t, bootstrapLimit, "online", late.When().Online)
+	equal(t, "value", query(t, late, groups.Weak).Value, 50)
+}
+
+func TestRetentionIsChecked(t *testing.T) {
+	t.Parallel()
+	net := testnet.Loopback(t, 1)
+	for _, r := range []groups.Retention{{Keep: -1}, {Keep: 10, Most: 5}, {MostBytes: -1}, {Chunk: -1}, {Chunk: 5 << 20}} {
+		if _, err := groups.Join(net.Node(0), groups.RandomKey(), newDiary, groups.WithRetention(r)); err == nil || errors.Is(err, groups.ErrClosed) {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+}
