@@ -78,7 +78,7 @@ func TestStateEncoding(t *testing.T) {
 	})
 }
 
-func apply(t *member.Table, op member.Op) { t.Apply([]member.Op{op}) }
+func apply(t *member.Table, op member.Op) { t.Apply(op) }
 
 func FuzzDecodeState(f *testing.F) {
 	founder := wire.Member{ID: 7, Peer: id.PeerID{1}}

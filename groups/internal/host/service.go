@@ -50,7 +50,7 @@ type Service struct {
 	metrics *metrics
 	start   time.Time
 
-	bulk    *bulkServer
+	bulk *bulkServer
 
 	crew       crew
 	stopTicker context.CancelFunc

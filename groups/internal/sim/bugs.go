@@ -23,6 +23,12 @@ type Bugs struct {
 	VoteTwice   bool // a vote that was given away is given to the next who asks as well
 	AckUnstored bool // a follower acknowledges entries that it does not have now and then
 	SameID      bool // a member comes back empty under the id it had
+
+	SnapshotIndex    bool // snapshots have a user index that is one too low
+	SnapshotSessions bool // snapshots do not know which calls they contain
+	SnapshotVotes    bool // snapshots do not know who votes
+	UncheckedState   bool // state is changed on its way, and nobody looks at its hash
+	OddImages        bool // one node's images differ from the others'. This is no bug of ours and must do no harm
 }
 
 // apply is what a buggy applier makes of a run.

@@ -30,6 +30,10 @@ var bugs = []struct {
 	{"a call that is in the log twice counts twice", Bugs{Core: core.Flaws{ApplyAgain: true, TakeAgain: true}}},
 	{"a leader takes calls that leave a gap", Bugs{Core: core.Flaws{TakeGaps: true}}},
 	{"members are removed without a majority that was heard", Bugs{Core: core.Flaws{HastyRemoval: true}}},
+	{"the user index in snapshots is wrong", Bugs{SnapshotIndex: true}},
+	{"snapshots do not know which calls they contain", Bugs{SnapshotSessions: true}},
+	{"snapshots do not know who votes", Bugs{SnapshotVotes: true}},
+	{"state that was fetched is not held against its hash", Bugs{UncheckedState: true}},
 }
 
 // TestInjectedBugsAreCaught shows that the checks can fail. A history that took too long to check, or a group that was

@@ -169,6 +169,18 @@ func (b *observer) compare(nodes []*Node) {
 	}
 }
 
+// sameMembers compares who the nodes take for members, and for voters, at the end.
+func sameMembers(nodes []*Node) error {
+	for _, n := range nodes[1:] {
+		for i, m := range n.Status.Members {
+			if o := nodes[0].Status.Members[i]; o.ID != m.ID || o.Voter != m.Voter {
+				return fmt.Errorf("%v has member %x, voter=%v, and %v has %x, voter=%v", n, m.ID, m.Voter, nodes[0], o.ID, o.Voter)
+			}
+		}
+	}
+	return nil
+}
+
 // outcomes compares what callers were told with the log at the end, when all is quiet: every call that was acknowledged
 // is in it once, what was refused is not in it, and the calls of a node are in the order in which they were made.
 func outcomes(history []*Op, nodes []*Node) error {

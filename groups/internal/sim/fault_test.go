@@ -53,6 +53,9 @@ func TestSimulation(t *testing.T) {
 	if sum.Lost > 1+*seeds/200 {
 		t.Errorf("%d groups were destroyed", sum.Lost)
 	}
+	if *seeds > 20 && sum.Installed < *seeds {
+		t.Errorf("only %d snapshots were installed", sum.Installed)
+	}
 	if sum.Done < 100**seeds {
 		t.Errorf("only %d operations went through", sum.Done)
 	}

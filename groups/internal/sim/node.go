@@ -45,6 +45,9 @@ type Node struct {
 	Status  *core.Status
 	Left    bool
 	Fatal   error
+	images  map[uint64]*snapshot
+	fetch   core.Fetch
+	ready   *snapshot      // fetched, and not installed
 	refuses map[*Node]bool // rivals, with which there will be no bond
 	Refused []core.PeerAdvice
 }
@@ -84,7 +87,7 @@ func (n *Node) config(pref core.Preference, expect int) core.Config {
 func (w *World) Start(index int, pref core.Preference, expect int) *Node {
 	n := &Node{
 		w: w, Index: index, Alive: true, bonds: make(map[int]*bond), State: Machine{}, baseAt: w.now, rate: 1,
-		refuses: make(map[*Node]bool),
+		refuses: make(map[*Node]bool), images: make(map[uint64]*snapshot),
 	}
 	n.Peer = id.PeerID{byte(index + 1)}
 	if index < len(w.nodes) {
@@ -220,6 +223,7 @@ func (n *Node) flush() {
 		again, n.waiting = n.waiting, nil
 	}
 	n.applyQ = append(n.applyQ, out.Apply...)
+	n.followSnapshots()
 	if out.Status != nil {
 		n.Status = out.Status
 		n.w.tracef("%v role=%d term=%d online=%v leader=%d members=%d %s", n, n.Status.Role, n.Status.Term, n.Status.Online,
@@ -275,6 +279,9 @@ func (n *Node) post(e core.Envelope) {
 			if err != nil {
 				panic(fmt.Sprintf("%T: %v", e.Message, err))
 			}
+			if w.Filter != nil && !w.Filter(n, x, m) {
+				return
+			}
 			w.mix(bytes, n.Index, to)
 			w.tracef("%v -> %v %v", n, x, describe{m})
 			x.soon(func() {
@@ -317,6 +324,9 @@ func (n *Node) apply() {
 }
 
 func (n *Node) applyRun(run *core.Apply) {
+	if run.Install != nil {
+		n.install(run.Install)
+	}
 	for _, it := range n.w.Bugs.apply(n, run.Items) {
 		cmd := string(it.Payload)
 		result := n.State.Apply(cmd)
@@ -325,6 +335,9 @@ func (n *Node) applyRun(run *core.Apply) {
 		if it.Call != nil {
 			it.Call.Host.(*Op).applied(it.First, result)
 		}
+	}
+	if run.Mark != nil {
+		n.takeView(run.Mark)
 	}
 }
 

@@ -31,7 +31,7 @@ type Scenario struct {
 }
 
 // Stats counts what happened in a scenario.
-type Stats struct{ Done, Unknown, Refused, Crashes, Leaves, Joins, Leaders, Lost int }
+type Stats struct{ Done, Unknown, Refused, Crashes, Leaves, Joins, Leaders, Lost, Installed int }
 
 // Add sums up.
 func (s *Stats) Add(o Stats) {
@@ -43,6 +43,7 @@ func (s *Stats) Add(o Stats) {
 	s.Joins += o.Joins
 	s.Leaders += o.Leaders
 	s.Lost += o.Lost
+	s.Installed += o.Installed
 }
 
 // Run plays a scenario to its end and returns the first violation of what a group promises.
@@ -97,6 +98,8 @@ func (s *Scenario) Run() error {
 	recovered := w.Until(120*time.Second, func() bool { return s.eyes.broken != nil || s.settled() && s.quiet() })
 	if s.eyes.broken == nil && recovered {
 		w.Run(2 * time.Second)
+		// One that was leaving may have gone, and come back.
+		recovered = w.Until(60*time.Second, func() bool { return s.eyes.broken != nil || s.settled() && s.quiet() })
 	}
 	s.count()
 	s.eyes.compare(w.nodes)
@@ -109,6 +112,9 @@ func (s *Scenario) Run() error {
 		return fmt.Errorf("the group does not recover: %v", s.describe())
 	default:
 		if err := outcomes(s.History, w.nodes); err != nil {
+			return err
+		}
+		if err := sameMembers(w.nodes); err != nil {
 			return err
 		}
 	}
@@ -132,7 +138,13 @@ func (s *Scenario) tune() {
 	if rng.IntN(3) == 0 {
 		entry = 48
 	}
-	s.World.Tune = func(c *core.Config) { c.MaxInflight, c.MaxVoters, c.MaxEntryBytes = inflight, voters, entry }
+	keep := 5 + rng.IntN(20)
+	most := keep * (1 + rng.IntN(3))
+	snapshots := rng.IntN(3) > 0
+	s.World.Tune = func(c *core.Config) {
+		c.MaxInflight, c.MaxVoters, c.MaxEntryBytes = inflight, voters, entry
+		c.Snapshots, c.ChunkBytes, c.KeepEntries, c.MostEntries, c.MostBytes = snapshots, 1<<10, keep, most, 1<<20
+	}
 }
 
 // errMajorityLost reports that the scenario destroyed the group: it took a node's memory away at a moment when that node
@@ -228,6 +240,7 @@ func (s *Scenario) count() {
 		}
 	}
 	st.Leaders = len(s.eyes.leaders)
+	st.Installed = s.World.Installed
 }
 
 // client runs one operation after the other, each on any node, and now and then several at once.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
 )
 
@@ -30,6 +31,12 @@ type World struct {
 	Bugs Bugs
 	Rng  *rand.Rand
 	Tune func(*core.Config) // changes the configuration of engines that start, may be nil
+
+	Installed int // snapshots
+	Diverged  int // images that differed from what the group agreed on
+
+	// Filter, if not nil, says which messages arrive.
+	Filter func(from, to *Node, m wire.Message) bool
 
 	// Notice, if not nil, is told whenever a node has something new to show.
 	Notice func(*Node)
