@@ -1,8 +1,11 @@
 package groups_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +13,10 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/groups"
+	"github.com/mosaik-go/mosaik/groups/internal/snap"
+	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
 	"github.com/mosaik-go/mosaik/testnet"
 )
 
@@ -246,6 +253,7 @@ func TestLaggardGetsState(t *testing.T) {
 		away := (leader + 1) % 3
 		fetched := watch(t, gs[away], groups.StateFetched)
 		net.Partition([]int{away})
+		eventually(t, "the silence being noticed", func() bool { return len(gs[leader].Bonds()) == 1 })
 		sum := int64(0)
 		for i := range int64(50) {
 			sum = execute(t, gs[leader], i).Value
@@ -255,7 +263,7 @@ func TestLaggardGetsState(t *testing.T) {
 		within(t, 20*time.Second, "catching up", func(ctx context.Context) error { return gs[away].When().Committed().Reaches(ctx, 50) })
 		equal(t, "value", query(t, gs[away], groups.Weak).Value, sum)
 		within(t, 10*time.Second, "online", gs[away].When().Online)
-		equal(t, "fetches", len(fetched()), 1)
+		eventually(t, "a fetch", func() bool { return len(fetched()) == 1 })
 		equal(t, "own call", execute(t, gs[away], 1).Value, sum+1)
 	})
 }
@@ -289,4 +297,67 @@ func TestRetentionIsChecked(t *testing.T) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
+}
+
+// Only bonded members are given state, and nonsense ends its stream and nothing else.
+func TestStateIsNotForStrangers(t *testing.T) {
+	t.Parallel()
+	net, key, gs, sum := diaries(t, 3)
+	net.Add()
+	net.DiscoverAll(t.Context())
+	stranger, victim := net.Node(3).Node().Host, net.Node(0).ID()
+	open := func() transport.Stream {
+		t.Helper()
+		s, err := stranger.Open(t.Context(), victim, snap.Protocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Abort(link.CodeCancelled) })
+		s.SetReadDeadline(time.Now().Add(10 * time.Second))
+		return s
+	}
+	frame := func(body []byte) []byte {
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
+	}
+	ask := func(s transport.Stream, group id.ID) {
+		t.Helper()
+		if _, err := s.Write(frame(snap.AppendQuestion(nil, snap.Question{Group: group, Root: id.Random(), Request: snap.Request{Manifest: true}}))); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(s, got); err != nil || !bytes.Equal(got, []byte{0, 0, 0, 1, byte(snap.Refused)}) {
+			t.Fatalf("answer %v, %v", got, err)
+		}
+	}
+	s := open()
+	ask(s, gs[0].ID())
+	ask(s, id.Random())
+	for name, bytes := range map[string][]byte{
+		"a frame that is too long": {255, 255, 255, 255},
+		"an empty frame":           frame(nil),
+		"nonsense":                 frame([]byte("nonsense")),
+		"half a question":          frame(make([]byte, 64)),
+	} {
+		s := open()
+		if _, err := s.Write(bytes); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.ReadFull(s, make([]byte, 1)); err == nil {
+			t.Errorf("%s: answered with %d bytes", name, n)
+		}
+	}
+	refused := 0
+	for range 12 {
+		s := open()
+		s.Write(frame(snap.AppendQuestion(nil, snap.Question{})))
+		if _, err := io.ReadFull(s, make([]byte, 5)); err != nil {
+			refused++
+		}
+	}
+	if refused == 0 || refused > 6 {
+		t.Errorf("%d of 12 streams at once were refused", refused)
+	}
+	late := joinDiary(t, net.Node(3), key, new(diaryFaults), quick, tight(64))
+	within(t, 30*time.Second, "online", late.When().Online)
+	equal(t, "value", query(t, late, groups.Weak).Value, sum)
 }
