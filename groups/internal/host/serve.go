@@ -86,13 +86,14 @@ func (b *bulkServer) handle(s transport.Stream) {
 	defer b.leave(s.Peer())
 	stop := context.AfterFunc(b.ctx, func() { s.Abort(link.CodeShutdown) })
 	defer stop()
-	if err := b.answer(s); err != nil && err != io.EOF {
+	if err := b.answer(s); err != io.EOF {
 		s.Abort(link.CodeOf(err))
 		return
 	}
 	s.Close()
 }
 
+// answer returns why the stream ended.
 func (b *bulkServer) answer(s transport.Stream) error {
 	var question, answer []byte
 	for {
