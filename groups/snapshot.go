@@ -35,11 +35,13 @@ type Snapshotter interface {
 
 // View is the state of a machine at one moment. It must not change, whatever the machine applies meanwhile.
 type View interface {
-	// WriteTo writes the whole state to w. The group calls it at most once, in a goroutine of its own, concurrently with
-	// everything the machine does. It must return soon once a write has failed.
+	// WriteTo writes the whole state to w, the same bytes each time. A state of more than 8 MiB is not kept as bytes:
+	// the group has it written once to hash it, and again for each member that fetches it. So WriteTo may be called any
+	// number of times, concurrently with itself and with everything the machine does. Writes to w may take long; WriteTo
+	// must return soon once one has failed.
 	WriteTo(w io.Writer) (int64, error)
 
-	// Release says that the view is needed no longer. It is called exactly once, after WriteTo if that was called.
+	// Release says that the view is needed no longer. It is called exactly once, when no WriteTo is under way.
 	Release()
 }
 

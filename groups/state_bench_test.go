@@ -137,3 +137,25 @@ func BenchmarkJoinWithState(b *testing.B) {
 		})
 	}
 }
+
+// Two members at once fetch a state that is too large to be kept as bytes.
+func TestJoinWithLargeState(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("tens of MiB")
+	}
+	const size = 24
+	net, key := fullWarehouses(t, 3, size)
+	net.Add()
+	net.Add()
+	net.DiscoverAll(t.Context())
+	late := []*warehouseGroup{joinWarehouse(t, net.Node(3), key), joinWarehouse(t, net.Node(4), key)}
+	for _, g := range late {
+		within(t, time.Minute, "online", g.When().Online)
+		if n := must(t, 5*time.Second, "query", func(ctx context.Context) (groups.Result[int], error) {
+			return g.Query(ctx, struct{}{}, groups.Strong)
+		}); n.Value != size {
+			t.Errorf("%d blocks", n.Value)
+		}
+	}
+}

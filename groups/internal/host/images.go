@@ -26,13 +26,16 @@ type Snapshotter interface {
 	Install(prepared any, index core.Index)
 }
 
-// View is a state that does not change.
+// View is a state that does not change. It can be written out any number of times, also at once.
 type View interface {
 	WriteTo(w io.Writer) (int64, error)
 	Release()
 }
 
 // images is the images of a group: those being written, and those that can be served.
+//
+// An image is written into the store if images outlive the process, or if it is small. A large one is only cut and hashed,
+// so that a large state is not in memory twice; its view is kept, and written out again for each stream that reads it.
 type images struct {
 	store logstore.Images
 
@@ -41,21 +44,38 @@ type images struct {
 	ended bool
 }
 
+// imageKept is the size up to which an image is kept in memory.
+const imageKept = 8 << 20
+
 // image is one of them, in the state of a mark.
 type image struct {
 	mark   uint64
 	index  uint64
 	cancel context.CancelFunc // of its writing
 
-	// Set once it is written.
+	// Set once it is written. One of data and view is.
 	root     id.ID
 	manifest *snap.Manifest
 	raw      []byte // the manifest, encoded
 	data     logstore.Image
+	view     View
 
 	readers int  // guarded by images.mu
 	dropped bool // likewise: to be closed by the last reader
 	told    atomic.Int64
+}
+
+// ready reports whether the image can be served.
+func (im *image) ready() bool { return im.manifest != nil }
+
+// close gives up what the image holds.
+func (im *image) close() {
+	if im.data != nil {
+		im.data.Close()
+	}
+	if im.view != nil {
+		im.view.Release()
+	}
 }
 
 // usedEvery is how often the engine hears that an image is in use.
@@ -85,33 +105,92 @@ func (g *Group) takeView(m *core.Mark) {
 	}
 	g.wg.Go(func() {
 		defer cancel()
-		err := g.writeImage(ctx, im, m, view)
-		view.Release()
+		kept, err := g.images.write(ctx, im, m, view)
+		if !kept {
+			view.Release()
+		}
 		if ctx.Err() == nil {
 			g.imaged(m, im.root, err)
 		}
 	})
 }
 
-// writeImage writes a view into the store.
-func (g *Group) writeImage(ctx context.Context, im *image, m *core.Mark, view View) error {
-	w, err := g.images.store.Create(m.Index)
+// imaged tells the engine how the writing of an image ended.
+func (g *Group) imaged(m *core.Mark, root id.ID, err error) {
 	if err != nil {
-		return err
+		g.log.Warn("no image of the state", "err", err)
+		g.meter.imagesFailed.Inc()
+		root = id.ID{}
+	} else {
+		g.meter.images.Inc()
+	}
+	g.tellBulk(bulkEvent{kind: bulkImaged, id: m.ID, root: root})
+}
+
+// write makes the image of a view. It reports whether it keeps the view.
+func (s *images) write(ctx context.Context, im *image, m *core.Mark, view View) (kept bool, err error) {
+	w, err := s.store.Create(m.Index)
+	if err != nil {
+		return false, err
 	}
 	defer w.Abort()
-	cutter := snap.NewCutter(w, m.Chunk, m.State)
+	out := &imageWriter{to: w}
+	if !s.store.Lasting() {
+		out.most = imageKept
+	}
+	cutter := snap.NewCutter(out, m.Chunk, m.State)
 	if p := contain(func() { _, err = view.WriteTo(guardedWriter{ctx, cutter}) }); p != nil {
 		err = p
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	manifest, err := cutter.Manifest()
 	if err != nil {
-		return err
+		return false, err
 	}
-	return g.images.finish(im, w, manifest)
+	raw := manifest.Encode()
+	if len(raw) > snap.ManifestMost {
+		return false, snap.ErrManifest
+	}
+	var data logstore.Image
+	if !out.full {
+		if err := w.Commit(raw); err != nil {
+			return false, err
+		}
+		if data, err = s.store.Open(im.index); err != nil {
+			return false, err
+		}
+		view = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if im.dropped {
+		if data != nil {
+			data.Close()
+			s.store.Drop(im.index)
+		}
+		return false, context.Canceled
+	}
+	im.root, im.manifest, im.raw, im.data, im.view = snap.RootOf(raw), manifest, raw, data, view
+	return view != nil, nil
+}
+
+// imageWriter passes an image on as long as it is not too large.
+type imageWriter struct {
+	to   logstore.ImageWriter
+	most int // zero: there is no limit
+	size int
+	full bool
+}
+
+func (w *imageWriter) Write(p []byte) (int, error) {
+	w.size += len(p)
+	if w.full = w.full || w.most > 0 && w.size > w.most; w.full {
+		w.to.Abort()
+		return len(p), nil
+	}
+	return w.to.Write(p)
 }
 
 // guardedWriter ends the writing of a view that nobody needs any more.
@@ -127,18 +206,6 @@ func (w guardedWriter) Write(p []byte) (int, error) {
 	return w.to.Write(p)
 }
 
-// imaged tells the engine how the writing of an image ended.
-func (g *Group) imaged(m *core.Mark, root id.ID, err error) {
-	if err != nil {
-		g.log.Warn("no image of the state", "err", err)
-		g.meter.imagesFailed.Inc()
-		root = id.ID{}
-	} else {
-		g.meter.images.Inc()
-	}
-	g.tellBulk(bulkEvent{kind: bulkImaged, id: m.ID, root: root})
-}
-
 func (s *images) add(im *image) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,45 +219,24 @@ func (s *images) add(im *image) bool {
 	return true
 }
 
-// finish commits what was written for an image and makes it one that can be served.
-func (s *images) finish(im *image, w logstore.ImageWriter, manifest *snap.Manifest) error {
-	raw := manifest.Encode()
-	if len(raw) > snap.ManifestMost {
-		return snap.ErrManifest
-	}
-	if err := w.Commit(raw); err != nil {
-		return err
-	}
-	data, err := s.store.Open(im.index)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if im.dropped {
-		data.Close()
-		return s.store.Drop(im.index)
-	}
-	im.root, im.manifest, im.raw, im.data = snap.RootOf(raw), manifest, raw, data
-	return nil
-}
-
-// drop gives up the image of a mark. Who reads from it can go on.
+// drop gives up the image of a mark.
 func (s *images) drop(mark uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	im := s.marks[mark]
-	if im == nil {
-		return
+	if im := s.marks[mark]; im != nil {
+		s.dropLocked(im)
+		if im.data != nil {
+			s.store.Drop(im.index)
+		}
 	}
-	delete(s.marks, mark)
+}
+
+func (s *images) dropLocked(im *image) {
+	delete(s.marks, im.mark)
 	im.cancel()
 	im.dropped = true
-	if im.data != nil {
-		if im.readers == 0 {
-			im.data.Close()
-		}
-		s.store.Drop(im.index)
+	if im.readers == 0 {
+		im.close()
 	}
 }
 
@@ -199,37 +245,69 @@ func (s *images) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	for mark, im := range s.marks {
-		delete(s.marks, mark)
-		im.cancel()
-		im.dropped = true
-		if im.data != nil && im.readers == 0 {
-			im.data.Close()
-		}
+	for _, im := range s.marks {
+		s.dropLocked(im)
 	}
 }
 
-// acquire returns the image with a root for reading. The reply says why there is none.
-func (s *images) acquire(root id.ID) (*image, snap.Reply) {
+// imageReader reads an image for one stream.
+type imageReader struct {
+	*image
+	images *images
+	cursor *cursor // of an image that is a view
+}
+
+// open returns a reader of the image with a root. The reply says why there is none.
+func (s *images) open(root id.ID) (*imageReader, snap.Reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reply := snap.Unknown
 	for _, im := range s.marks {
-		if im.data == nil {
+		if !im.ready() {
 			reply = snap.NotYet // it may be this one
 		} else if im.root == root {
 			im.readers++
-			return im, snap.Here
+			return &imageReader{image: im, images: s}, snap.Here
 		}
 	}
 	return nil, reply
 }
 
-func (s *images) release(im *image) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	im.readers--
-	if im.dropped && im.readers == 0 {
-		im.data.Close()
+// current reports whether the image was not dropped.
+func (r *imageReader) current() bool {
+	r.images.mu.Lock()
+	defer r.images.mu.Unlock()
+	return !r.dropped
+}
+
+// chunk appends a chunk to dst.
+func (r *imageReader) chunk(n int, dst []byte) ([]byte, error) {
+	if r.view != nil {
+		if r.cursor != nil && n < r.cursor.next {
+			r.cursor.close()
+			r.cursor = nil
+		}
+		if r.cursor == nil {
+			r.cursor = newCursor(r.view, r.manifest.Chunk)
+		}
+		return r.cursor.read(n, dst)
+	}
+	head, size := len(dst), r.manifest.ChunkSize(n)
+	dst = append(dst, make([]byte, size)...)
+	if k, err := r.data.ReadAt(dst[head:], int64(n)*int64(r.manifest.Chunk)); k < size {
+		return nil, err
+	}
+	return dst, nil
+}
+
+func (r *imageReader) close() {
+	if r.cursor != nil {
+		r.cursor.close()
+	}
+	r.images.mu.Lock()
+	defer r.images.mu.Unlock()
+	r.readers--
+	if r.dropped && r.readers == 0 {
+		r.image.close()
 	}
 }

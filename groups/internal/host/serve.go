@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,6 +97,8 @@ func (b *bulkServer) handle(s transport.Stream) {
 // answer returns why the stream ended.
 func (b *bulkServer) answer(s transport.Stream) error {
 	var question, answer []byte
+	var open openImage
+	defer open.close()
 	for {
 		var err error
 		s.SetReadDeadline(time.Now().Add(bulkIdle))
@@ -106,7 +109,7 @@ func (b *bulkServer) answer(s transport.Stream) error {
 		if err != nil {
 			return violated(err)
 		}
-		if answer, err = b.lookUp(answer[:0], s.Peer(), q); err != nil {
+		if answer, err = b.lookUp(answer[:0], s.Peer(), q, &open); err != nil {
 			return err
 		}
 		s.SetWriteDeadline(time.Now().Add(bulkWrite))
@@ -116,46 +119,62 @@ func (b *bulkServer) answer(s transport.Stream) error {
 	}
 }
 
+// openImage is the image that a stream read last.
+type openImage struct {
+	group  *Group
+	reader *imageReader
+}
+
+func (o *openImage) close() {
+	if o.reader != nil {
+		o.reader.close()
+		o.reader = nil
+	}
+}
+
+// turn makes it the image with a root.
+func (o *openImage) turn(g *Group, root id.ID) (reply snap.Reply) {
+	if o.reader != nil && o.group == g && o.reader.root == root && o.reader.current() {
+		return snap.Here
+	}
+	o.close()
+	o.group = g
+	o.reader, reply = g.images.open(root)
+	return reply
+}
+
 // questionFrame bounds the frames of questions.
 const questionFrame = 128
 
 // lookUp appends the frame that answers a question. Only a peer that is bonded, so one that has proven to know the
 // group's key, is told anything.
-func (b *bulkServer) lookUp(dst []byte, peer id.PeerID, q snap.Question) ([]byte, error) {
+func (b *bulkServer) lookUp(dst []byte, peer id.PeerID, q snap.Question, open *openImage) ([]byte, error) {
 	short := func(r snap.Reply) ([]byte, error) { return append(dst, 0, 0, 0, 1, byte(r)), nil }
 	g := b.svc.lookUp(q.Group)
 	if g == nil || !g.State().bonded(peer) {
 		return short(snap.Refused)
 	}
-	im, reply := g.images.acquire(q.Root)
-	if im == nil {
+	if reply := open.turn(g, q.Root); reply != snap.Here {
 		return short(reply)
 	}
-	defer g.images.release(im)
-	size := len(im.raw)
-	if !q.Manifest {
-		if q.Chunk >= len(im.manifest.Hashes) {
-			return nil, violated(fmt.Errorf("chunk %d of %d", q.Chunk, len(im.manifest.Hashes)))
-		}
-		size = im.manifest.ChunkSize(q.Chunk)
-	}
-	dst = append(binary.BigEndian.AppendUint32(dst, uint32(size+1)), byte(snap.Here))
+	r := open.reader
+	dst = append(dst, 0, 0, 0, 0, byte(snap.Here))
 	if q.Manifest {
-		dst = append(dst, im.raw...)
+		dst = append(dst, r.raw...)
 	} else {
-		head := len(dst)
-		if cap(dst) < head+size {
-			dst = append(make([]byte, 0, head+size), dst...)
+		if q.Chunk >= len(r.manifest.Hashes) {
+			return nil, violated(fmt.Errorf("chunk %d of %d", q.Chunk, len(r.manifest.Hashes)))
 		}
-		dst = dst[:head+size]
-		if n, err := im.data.ReadAt(dst[head:], int64(q.Chunk)*int64(im.manifest.Chunk)); n < size {
+		var err error
+		if dst, err = r.chunk(q.Chunk, slices.Grow(dst, r.manifest.ChunkSize(q.Chunk))); err != nil {
 			return nil, fmt.Errorf("groups: read an image: %w", err)
 		}
 	}
-	g.meter.stateSent.Add(float64(size))
-	if now := int64(b.svc.now()); now-im.told.Load() >= int64(usedEvery) {
-		im.told.Store(now)
-		g.tellBulk(bulkEvent{kind: bulkUsed, id: im.mark})
+	binary.BigEndian.PutUint32(dst, uint32(len(dst)-link.HeaderSize))
+	g.meter.stateSent.Add(float64(len(dst) - link.HeaderSize - 1))
+	if now := int64(b.svc.now()); now-r.told.Load() >= int64(usedEvery) {
+		r.told.Store(now)
+		g.tellBulk(bulkEvent{kind: bulkUsed, id: r.mark})
 	}
 	return dst, nil
 }
