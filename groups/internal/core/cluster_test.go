@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/id"
@@ -18,6 +19,9 @@ type cluster struct {
 	queue []packet // sent and not delivered, oldest first
 	codec bool     // messages go through their encoding
 	tune  func(*Config)
+
+	watch    func(wire.Message) // told of messages between the engines, may be nil
+	watchAll func(Envelope)     // and of those to anybody else as well
 }
 
 // packet is a message under way.
@@ -305,8 +309,14 @@ func (n *testNode) flush() {
 	out := &n.out
 	n.eng.Flush(n.cluster.now, out)
 	for _, e := range out.Send {
+		if n.cluster.watchAll != nil {
+			n.cluster.watchAll(e)
+		}
 		if to := n.cluster.at(e.To); to != nil && !to.dead {
 			n.cluster.queue = append(n.cluster.queue, packet{n, to, e.Message})
+			if n.cluster.watch != nil {
+				n.cluster.watch(e.Message)
+			}
 		}
 	}
 	if out.Reset {
@@ -386,4 +396,11 @@ func (n *testNode) apply() {
 	if n.applied != told {
 		n.eng.Applied(n.cluster.now, n.applied)
 	}
+}
+
+// adding takes in a member.
+func adding(id uint64) (op member.Op) {
+	op.Kind = member.Add
+	op.Member.ID = id
+	return op
 }
