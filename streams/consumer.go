@@ -100,32 +100,24 @@ func (c *Consumer[T]) StreamID() id.ID { return c.id }
 // Recv returns the next item, and waits for it until ctx ends. After Close it fails with [ErrClosed]; when the network is
 // closed, it does once all that has arrived is taken. Items of one producer come in their order; those of several are
 // interleaved.
-func (c *Consumer[T]) Recv(ctx context.Context) (T, error) {
-	v, _, err := c.RecvFrom(ctx)
+func (c *Consumer[T]) Recv(ctx context.Context) (v T, err error) {
+	_, err = c.wait(ctx, &v)
 	return v, err
 }
 
 // RecvFrom is Recv and also tells who has produced the item.
-func (c *Consumer[T]) RecvFrom(ctx context.Context) (T, PeerID, error) {
-	for {
-		if ctx.Err() != nil {
-			var none T
-			return none, PeerID{}, context.Cause(ctx)
-		}
-		v, from, ok, err := c.take()
-		if ok || err != nil {
-			return v, from, err
-		}
-		if err := c.src.Wait(ctx); err != nil {
-			return v, from, err
-		}
+func (c *Consumer[T]) RecvFrom(ctx context.Context) (v T, from PeerID, err error) {
+	in, err := c.wait(ctx, &v)
+	if in != nil {
+		from = in.Producer()
 	}
+	return v, from, err
 }
 
 // TryRecv returns the next item if there is one. Its errors are those of Recv.
 func (c *Consumer[T]) TryRecv() (v T, ok bool, err error) {
-	v, _, ok, err = c.take()
-	return v, ok, err
+	in, err := c.take(&v)
+	return v, in != nil, err
 }
 
 // All returns the items as they come, until ctx or the consumer ends. Breaking off loses nothing: what was not taken is
@@ -141,13 +133,28 @@ func (c *Consumer[T]) All(ctx context.Context) iter.Seq[T] {
 	}
 }
 
-// take takes the next item, and reports the gaps before it.
-func (c *Consumer[T]) take() (v T, from PeerID, ok bool, err error) {
+// wait waits for the next item and takes it.
+func (c *Consumer[T]) wait(ctx context.Context, out *T) (*engine.Inlet, error) {
 	for {
-		var gap Gap
-		v, from, gap, ok, err = c.next()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		in, err := c.take(out)
+		if in != nil || err != nil {
+			return in, err
+		}
+		if err := c.src.Wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// take takes the next item, if there is one, and reports the gaps before it. It returns where the item came from.
+func (c *Consumer[T]) take(out *T) (*engine.Inlet, error) {
+	for {
+		in, gap, err := c.next(out)
 		if gap.Cause == 0 {
-			return v, from, ok, err
+			return in, err
 		}
 		if c.onGap != nil {
 			c.onGap(gap)
@@ -156,27 +163,26 @@ func (c *Consumer[T]) take() (v T, from PeerID, ok bool, err error) {
 }
 
 // next takes the next item or gap.
-func (c *Consumer[T]) next() (v T, from PeerID, gap Gap, ok bool, err error) {
+func (c *Consumer[T]) next(out *T) (*engine.Inlet, Gap, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	item, in, gap, err := c.src.Next()
-	switch {
-	case err != nil:
-		return v, from, gap, false, public(err)
-	case gap.Cause != 0 || in == nil:
-		return v, from, gap, false, nil
+	if in == nil {
+		return nil, gap, public(err)
 	}
-	from = in.Producer()
-	if err := c.codec.Decode(item, &c.scratch); err != nil {
+	err = c.codec.Decode(item, &c.scratch)
+	if err == nil {
+		*out = c.scratch
+	}
+	if err != nil || !c.flat {
 		var zero T
 		c.scratch = zero
-		in.Refuse(err)
-		return v, from, Gap{Producer: from, Lost: 1, Exact: true, Cause: Undecodable}, false, nil
 	}
-	v = c.scratch
-	var zero T
-	c.scratch = zero
-	return v, from, gap, true, nil
+	if err != nil {
+		in.Refuse(err)
+		return nil, Gap{Producer: in.Producer(), Lost: 1, Exact: true, Cause: Undecodable}, nil
+	}
+	return in, gap, nil
 }
 
 // When returns what can be waited for.
@@ -191,7 +197,9 @@ func (c *Consumer[T]) Producers() []Channel { return channels(c.src.Channels()) 
 
 // Stats returns the counts of the consumer.
 func (c *Consumer[T]) Stats() Stats {
+	c.mu.Lock()
 	items, bytes, lost := c.src.Taken()
+	c.mu.Unlock()
 	return Stats{
 		Items: items, Bytes: bytes, Dropped: lost,
 		Peers: len(c.src.Channels()), Uptime: time.Since(c.began), Connected: true,

@@ -178,8 +178,10 @@ func (p *production[T]) commit(buf []byte, v T) error {
 	}
 	p.scratch = v
 	buf, err := p.codec.Append(buf, &p.scratch)
-	var zero T
-	p.scratch = zero
+	if !p.flat {
+		var zero T
+		p.scratch = zero
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrEncode, err)
 	}

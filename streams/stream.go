@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"reflect"
@@ -18,6 +19,7 @@ type stream[T any] struct {
 	name  string
 	id    id.ID
 	codec codec.Codec[T]
+	flat  bool // items hold no pointers, so that one can be decoded over another
 }
 
 // open finds the node's service and settles name and codec.
@@ -43,6 +45,7 @@ func open[T any](net *mosaik.Network, s *settings) (stream[T], error) {
 	if err != nil {
 		return out, fmt.Errorf("streams: items of type %v: %w", reflect.TypeFor[T](), err)
 	}
+	out.flat = out.codec.Name() == "postcard/1" && flat(reflect.TypeFor[T]())
 	out.svc, err = node.Attach(net.Node(), "streams", engine.Start)
 	if err != nil {
 		return out, fmt.Errorf("streams: open %q: %w", out.name, public(err))
@@ -56,4 +59,28 @@ func typeName(t reflect.Type) string {
 		return t.PkgPath() + "." + t.Name()
 	}
 	return t.String()
+}
+
+// flat reports whether values of the type hold no pointers and a codec that writes every field leaves nothing of what was
+// there.
+func flat(t reflect.Type) bool {
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.BinaryUnmarshaler]()) {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Array:
+		return flat(t.Elem())
+	case reflect.Struct:
+		for f := range t.Fields() {
+			if !f.IsExported() || !flat(f.Type) {
+				return false
+			}
+		}
+		return true
+	case reflect.Chan, reflect.Func, reflect.Interface, reflect.Map, reflect.Pointer, reflect.Slice, reflect.String,
+		reflect.UnsafePointer:
+		return false
+	default:
+		return true
+	}
 }

@@ -100,10 +100,9 @@ type Source struct {
 	at     map[id.PeerID]position
 
 	// Guarded by whoever calls Next, one at a time.
-	current parcel
-	counted uint64 // bytes that the metrics know of
-
-	items, bytes, lost atomic.Uint64 // taken by the program
+	current            parcel
+	items, bytes, lost uint64 // taken by the program
+	counted            uint64 // bytes that the metrics know of
 
 	ties map[id.PeerID]*tie // the loop's
 }
@@ -132,7 +131,7 @@ func (s *Source) Next() (item []byte, from *Inlet, gap Gap, err error) {
 		c := &s.current
 		if c.gap.Cause != 0 {
 			gap, c.gap = c.gap, Gap{}
-			s.lost.Add(gap.Lost)
+			s.lost += gap.Lost
 			s.metrics.missed.Add(float64(gap.Lost))
 			s.share(len(c.items) > 0)
 			return nil, nil, gap, nil
@@ -145,8 +144,8 @@ func (s *Source) Next() (item []byte, from *Inlet, gap Gap, err error) {
 			}
 			size := len(c.items) - len(rest)
 			c.items = rest
-			s.items.Add(1)
-			s.bytes.Add(uint64(len(item)))
+			s.items++
+			s.bytes += uint64(len(item))
 			c.in.consumed(size)
 			s.share(len(rest) > 0)
 			return item, c.in, Gap{}, nil
@@ -171,8 +170,8 @@ func (s *Source) share(more bool) {
 func (s *Source) advance() bool {
 	if n := s.current.count; n > 0 {
 		s.metrics.items.Add(float64(n))
-		s.metrics.bytes.Add(float64(s.bytes.Load() - s.counted))
-		s.counted = s.bytes.Load()
+		s.metrics.bytes.Add(float64(s.bytes - s.counted))
+		s.counted = s.bytes
 	}
 	if b := s.current.pooled; b != nil {
 		parcels.Put(b)
@@ -303,10 +302,9 @@ func (s *Source) Channels() []*Channel { return s.list() }
 // IsOnline reports whether the online condition holds.
 func (s *Source) IsOnline() bool { return s.online.Load() }
 
-// Taken returns how many items, and bytes of them, the program has taken, and how many it was told that it missed.
-func (s *Source) Taken() (items, bytes, lost uint64) {
-	return s.items.Load(), s.bytes.Load(), s.lost.Load()
-}
+// Taken returns how many items, and bytes of them, the program has taken, and how many it was told that it missed. Calls
+// must not overlap with Next.
+func (s *Source) Taken() (items, bytes, lost uint64) { return s.items, s.bytes, s.lost }
 
 // end says that nothing more comes; now says that what has come is lost, too.
 func (s *Source) end(now bool) {
@@ -354,10 +352,11 @@ type inlet struct {
 // Producer returns who the item comes from.
 func (in *inlet) Producer() id.PeerID { return in.peer }
 
-// Refuse ends the subscription because an item cannot be decoded. What has come is not affected.
+// Refuse ends the subscription because an item cannot be decoded. What has come is not affected. Like Next it must not
+// overlap with other calls.
 func (in *inlet) Refuse(err error) {
 	in.src.svc.log.Warn("cannot decode an item", "stream", in.src.cfg.Stream.Short(), "peer", in.peer.Short(), "err", err)
-	in.src.lost.Add(1)
+	in.src.lost++
 	in.src.metrics.missed.Inc()
 	in.src.svc.post(func() {
 		if t := in.tie; t.in == in {

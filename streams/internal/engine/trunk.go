@@ -21,8 +21,8 @@ const (
 	silentAfter  = 15 * time.Second // nothing heard: the stream is dead, though its connection may live
 	idleAfter    = 30 * time.Second // without a subscription
 	writeTimeout = 10 * time.Second
-	writeSize    = 128 << 10 // bytes written at once, about
-	maxControl   = 1 << 20   // bytes of control frames that wait
+	writeSize    = 64 << 10 // bytes written at once, about
+	maxControl   = 1 << 20  // bytes of control frames that wait
 	flushGrace   = time.Second
 )
 
@@ -119,37 +119,41 @@ func (t *trunk) write() {
 			t.stream.CloseWrite()
 			return
 		}
-		out = append(out[:0], t.control...)
+		out = append(out, t.control...)
 		t.control = t.control[:0]
 		turn, t.queue = t.queue, turn[:0]
 		t.mu.Unlock()
 
 		for i, f := range turn {
+			turn[i] = nil
+			var again bool
+			if out, again = f.fill(out); again {
+				t.requeue(f)
+			}
 			if len(out) >= writeSize {
 				if !t.flush(out) {
 					return
 				}
 				out = out[:0]
 			}
-			var again bool
-			if out, again = f.fill(out); again {
-				t.requeue(f)
-			}
-			turn[i] = nil
+		}
+		if t.pending() {
+			continue // there is more to go with it
 		}
 		if !t.flush(out) {
 			return
 		}
-		if cap(out) > 4*writeSize && len(out) < cap(out)/4 || cap(out) > 16<<10 && len(out) < 1<<10 && t.idle() {
+		if cap(out) > 4*writeSize || cap(out) > 16<<10 && len(out) < 1<<10 {
 			out = nil
 		}
+		out = out[:0]
 	}
 }
 
-func (t *trunk) idle() bool {
+func (t *trunk) pending() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.queue) == 0 && len(t.control) == 0
+	return len(t.queue) > 0 && t.err == nil
 }
 
 func (t *trunk) requeue(f filler) {

@@ -23,7 +23,7 @@ const Version = 1
 // Limits on the wire.
 const (
 	MaxItem   = 1 << 20  // bytes of one item
-	MaxBatch  = 64 << 10 // bytes of items in one data frame, unless a single item is longer
+	MaxBatch  = 32 << 10 // bytes of items in one data frame, unless a single item is longer; half of what a link reads at once
 	MaxFrame  = MaxItem + MaxBatch + 64
 	MaxCodec  = 128 // bytes of a codec's name
 	MaxDetail = 256 // bytes of a reason in words
