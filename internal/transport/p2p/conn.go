@@ -12,16 +12,6 @@ import (
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
-const (
-	// farewellWait is how long a side that closes a connection waits for the other to read why, and to close it first.
-	// Closing at once would lose the reason: TCP connections are closed with a reset, which overtakes what is under way.
-	farewellWait = 200 * time.Millisecond
-
-	// goodbyeWait is the same for a host that is closing, when the other side's handlers read what came before.
-	goodbyeWait = 400 * time.Millisecond
-	lingerMax   = 200 * time.Millisecond // given to those handlers
-)
-
 // conn is one connection to a peer. It becomes usable when its hello is done.
 type conn struct {
 	host      *host
@@ -29,6 +19,8 @@ type conn struct {
 	peer      id.PeerID
 	transport string
 	dialed    bool // by this side
+	born      time.Time
+	ear       *ear // of a TCP connection
 
 	ready      chan struct{} // closed when the hello ended, well or not
 	gone       chan struct{} // closed when the connection is over for this host
@@ -37,8 +29,8 @@ type conn struct {
 
 	streams atomic.Int32 // open ones, without the control stream
 	early   atomic.Int32 // incoming ones that wait for the hello
-	heard   atomic.Int64 // when something last arrived, on the host's clock
-	used    atomic.Int64 // when a stream was last opened or closed, on the host's clock
+	heard   atomic.Int64 // when something last arrived on a stream, on the clock
+	used    atomic.Int64 // when a stream was last opened or closed, on the clock
 
 	// Written before ready is closed.
 	incarnation transport.Incarnation // of the peer
@@ -69,19 +61,20 @@ func (h *host) connOf(raw network.Conn) *conn {
 		peer:       who,
 		transport:  "quic",
 		dialed:     raw.Stat().Direction == network.DirOutbound,
+		born:       time.Now(),
 		ready:      make(chan struct{}),
 		gone:       make(chan struct{}),
 		controlled: make(chan struct{}),
 		drained:    make(chan struct{}, 1),
 	}
-	if isTCP(raw.RemoteMultiaddr()) {
+	if raw.As(&c.ear) {
 		c.transport = "tcp"
 	}
 	if c.dialed {
 		h.dials++
 		c.order = h.dials
 	}
-	c.used.Store(h.clock())
+	c.used.Store(clock())
 	if raw.IsClosed() {
 		c.closed = &link.CloseError{Code: link.CodeUnexpectedClose, Remote: true}
 		c.isReady = true
@@ -119,10 +112,7 @@ func (h *host) disconnected(_ network.Network, raw network.Conn) {
 		h.stack.swarm.Peerstore().RemovePeer(p) // the library would remember its key for ever
 	}
 	h.start(func() {
-		c.mu.Lock()
-		begun := c.begun
-		c.mu.Unlock()
-		if begun {
+		if c.hasBegun() {
 			<-c.controlled // its reader knows the reason that the other side gave, if it gave one
 		}
 		c.end(&link.CloseError{Code: link.CodeUnexpectedClose, Remote: true})
@@ -137,11 +127,18 @@ func (c *conn) greet() {
 	}
 	timer := time.NewTimer(helloTimeout)
 	defer timer.Stop()
-	select {
-	case <-c.ready:
-	case <-timer.C:
-		c.close(link.CodeTimeout)
+	for range 2 {
+		select {
+		case <-c.ready:
+			return
+		case <-timer.C:
+		}
+		if !c.hasBegun() {
+			break
+		}
+		timer.Reset(2 * farewellWait) // the control stream has the same deadline, and says goodbye
 	}
+	c.close(link.CodeTimeout)
 }
 
 // up makes the connection usable, unless the hello came too late or from a life that is over. It returns the reason
@@ -196,7 +193,7 @@ func (c *conn) becomeReady(theirs hello) *link.CloseError {
 	if !c.dialed {
 		c.order = theirs.order
 	}
-	now := c.host.clock()
+	now := clock()
 	c.used.Store(now)
 	c.heard.Store(now)
 	c.isReady = true
@@ -249,7 +246,7 @@ func (h *host) lost(c *conn, why *link.CloseError) {
 // or given up in passing.
 func refusal(code link.Code) bool {
 	switch code {
-	case link.CodeShutdown, link.CodeUnexpectedClose, link.CodeUnneeded, link.CodeCancelled:
+	case link.CodeSuccess, link.CodeShutdown, link.CodeUnexpectedClose, link.CodeUnneeded, link.CodeCancelled:
 		return false
 	default:
 		return true
@@ -262,102 +259,6 @@ func (h *host) doubleLocked(told id.PeerID) {
 	if now := time.Now(); now.Sub(h.warned) > time.Minute {
 		h.warned = now
 		h.log.Error("another node uses this node's identity", "peer", told.Short())
-	}
-}
-
-// close closes the connection; the other side learns the code.
-func (c *conn) close(code link.Code) { c.endAndHangUp(&link.CloseError{Code: code}) }
-
-func (c *conn) endAndHangUp(why *link.CloseError) {
-	c.end(why)
-	c.hangUp()
-}
-
-// closeAll closes several connections at once.
-func closeAll(conns []*conn, code link.Code) {
-	var wait sync.WaitGroup
-	for _, c := range conns {
-		wait.Go(func() { c.close(code) })
-	}
-	wait.Wait()
-}
-
-// hangUp closes the library's connection, which has ended for this host. It does not wait for a TCP connection to a
-// process that hangs, which can take [writeTimeout] to close; that goes on behind.
-func (c *conn) hangUp() {
-	if !c.hanging.CompareAndSwap(false, true) {
-		return
-	}
-	why, over := c.why(), make(chan struct{})
-	wait := c.host.start(func() {
-		defer close(over)
-		c.partFor(why)
-		c.raw.CloseWithError(network.ConnErrorCode(why.Code))
-	})
-	if !wait {
-		return // the host is gone, and all connections with it
-	}
-	patience := farewellWait
-	if why.Code == link.CodeShutdown {
-		patience = goodbyeWait
-	}
-	timer := time.NewTimer(patience + farewellWait)
-	defer timer.Stop()
-	select {
-	case <-over:
-	case <-timer.C:
-	}
-}
-
-// partFor lets both sides get over the end of the connection in order: the side that ends it waits until the other has
-// read the reason and closes, the other lets its handlers read what came before a goodbye.
-func (c *conn) partFor(why *link.CloseError) {
-	c.mu.Lock()
-	control := c.control
-	c.mu.Unlock()
-	switch {
-	case control == nil: // there was no hello
-	case why.Remote && why.Code == link.CodeShutdown:
-		c.linger()
-	case why.Remote:
-	case why.Code == link.CodeShutdown:
-		c.waitControlled(goodbyeWait)
-	case why.Code == link.CodeTimeout: // nobody listens
-	default:
-		c.host.start(func() {
-			for _, s := range c.raw.GetStreams() {
-				if s != control {
-					s.ResetWithError(network.StreamErrorCode(why.Code))
-				}
-			}
-		})
-		c.waitControlled(farewellWait)
-	}
-}
-
-// waitControlled waits until the control stream is no longer read, since the other side has closed the connection.
-func (c *conn) waitControlled(wait time.Duration) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-c.controlled:
-	case <-timer.C:
-	case <-c.host.ctx.Done():
-	}
-}
-
-// linger gives the handlers of streams a moment to read what has arrived, and to close.
-func (c *conn) linger() {
-	timer := time.NewTimer(lingerMax)
-	defer timer.Stop()
-	for c.streams.Load() > 0 {
-		select {
-		case <-c.drained:
-		case <-timer.C:
-			return
-		case <-c.host.ctx.Done():
-			return
-		}
 	}
 }
 
@@ -376,14 +277,22 @@ func (c *conn) ended() error {
 	return &link.CloseError{Code: link.CodeUnexpectedClose}
 }
 
+// lastHeard returns when something last arrived, on the clock.
+func (c *conn) lastHeard() int64 {
+	if c.ear != nil {
+		return c.ear.heard.Load()
+	}
+	return c.heard.Load()
+}
+
 // enter and leave count the streams.
 func (c *conn) enter() {
 	c.streams.Add(1)
-	c.used.Store(c.host.clock())
+	c.used.Store(clock())
 }
 
 func (c *conn) leave() {
-	c.used.Store(c.host.clock())
+	c.used.Store(clock())
 	if c.streams.Add(-1) == 0 {
 		select {
 		case c.drained <- struct{}{}:

@@ -11,7 +11,7 @@ import (
 	"github.com/mosaik-go/mosaik/internal/link"
 )
 
-// translate gives an error of the library our form. When the connection is gone its reason is the better one.
+// translate gives an error of the library our form. The reason of the stream comes first, then that of the connection.
 func (s *stream) translate(err error) error {
 	if err == nil || err == io.EOF {
 		return err
@@ -20,7 +20,7 @@ func (s *stream) translate(err error) error {
 		return os.ErrDeadlineExceeded
 	}
 	typed := closeError(err)
-	if typed != err && link.CodeOf(typed) != link.CodeUnexpectedClose {
+	if e, ok := errors.AsType[*network.StreamError](err); ok && e.ErrorCode != 0 {
 		return typed
 	}
 	if why := s.conn.why(); why != nil {

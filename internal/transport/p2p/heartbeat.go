@@ -10,8 +10,8 @@ import (
 	"github.com/mosaik-go/mosaik/internal/link"
 )
 
-// Heartbeat of a connection. Each side pings, and answers the other's pings. Whatever arrives, on any stream, is a sign of
-// life: a ping can be stuck behind a large transfer.
+// Heartbeat of a connection. Each side pings, and answers the other's pings. Whatever arrives is a sign of life: a ping
+// can be stuck behind a large transfer.
 const (
 	pingEvery = 2 * time.Second
 	deadAfter = 6 * time.Second // without a sign of life
@@ -70,7 +70,7 @@ func (ctl *control) run() {
 			c.fail(err)
 			return
 		}
-		now := c.host.clock()
+		now := clock()
 		c.heard.Store(now)
 		if s := now / int64(time.Second); s != second {
 			second, frames = s, 0
@@ -99,20 +99,20 @@ func (ctl *control) next() ([]byte, error) {
 	c := ctl.conn
 	extended := false
 	for {
-		dead := c.heard.Load() + int64(deadAfter)
+		dead := c.lastHeard() + int64(deadAfter)
 		if extended {
-			dead = c.host.clock() + int64(wokeLate)
+			dead = clock() + int64(wokeLate)
 		}
-		ctl.raw.SetReadDeadline(c.host.began.Add(time.Duration(dead)))
+		ctl.raw.SetReadDeadline(onClock(dead))
 		b, err := ctl.read()
 		if err == nil || !isTimeout(err) {
 			return b, err
 		}
-		if c.heard.Load()+int64(deadAfter) > c.host.clock() {
+		if c.lastHeard()+int64(deadAfter) > clock() {
 			extended = false
 			continue
 		}
-		if late := c.host.clock() - dead; !extended && late > int64(wokeLate) {
+		if late := clock() - dead; !extended && late > int64(wokeLate) {
 			extended = true
 			continue
 		}

@@ -88,7 +88,6 @@ func decodeProof(b []byte) (p handshake.Proof, err error) {
 
 // dial opens the control stream and says hello first.
 func (c *conn) dial() {
-	deadline := time.Now().Add(helloTimeout)
 	if !c.begin() {
 		return
 	}
@@ -98,7 +97,7 @@ func (c *conn) dial() {
 		c.fail(err)
 		return
 	}
-	c.greetOn(raw, deadline, (*control).initiate)
+	c.greetOn(raw, (*control).initiate)
 }
 
 // accept serves a control stream that the other side opened.
@@ -109,7 +108,7 @@ func (c *conn) accept(raw network.Stream) {
 		return
 	}
 	defer close(c.controlled)
-	c.greetOn(raw, time.Now().Add(helloTimeout), (*control).respond)
+	c.greetOn(raw, (*control).respond)
 }
 
 // begin claims the connection for the one control stream that it has. It reports false if there is one, or the connection
@@ -124,14 +123,20 @@ func (c *conn) begin() bool {
 	return true
 }
 
+func (c *conn) hasBegun() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.begun
+}
+
 // greetOn says hello in the given role, and then keeps the heartbeat until the connection ends.
-func (c *conn) greetOn(raw network.Stream, deadline time.Time, say func(*control) (hello, time.Duration, error)) {
+func (c *conn) greetOn(raw network.Stream, say func(*control) (hello, time.Duration, error)) {
 	if err := raw.SetProtocol(scopeProtocol); err != nil {
 		raw.ResetWithError(network.StreamErrorCode(link.CodeOverloaded))
 		c.close(link.CodeOverloaded)
 		return
 	}
-	raw.SetDeadline(deadline)
+	raw.SetDeadline(c.born.Add(helloTimeout))
 	ctl := newControl(c, raw)
 	theirs, rtt, err := say(ctl)
 	if err == nil {

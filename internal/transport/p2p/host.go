@@ -24,7 +24,6 @@ type host struct {
 	tuning      tuning
 	self        id.PeerID
 	incarnation transport.Incarnation
-	began       time.Time     // for monotonic times in 64 bits
 	key         handshake.Key // of the network secret
 	private     bool          // there is a secret
 	log         *slog.Logger
@@ -57,13 +56,11 @@ func open(cfg transport.Config, t tuning) (*host, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	routeLibraryLogs()
-	now := time.Now()
 	h := &host{
 		cfg:          cfg,
 		tuning:       t,
 		self:         id.PeerIDOf(cfg.Key),
-		incarnation:  transport.Incarnation(now.UnixMilli()),
-		began:        now,
+		incarnation:  transport.Incarnation(time.Now().UnixMilli()),
 		private:      cfg.Secret != "",
 		log:          cfg.Logger.With("subsystem", "transport"),
 		meter:        newMeter(cfg.Metrics, cfg.Network),
@@ -92,9 +89,6 @@ func open(cfg transport.Config, t tuning) (*host, error) {
 func (h *host) ID() id.PeerID                      { return h.self }
 func (h *host) Incarnation() transport.Incarnation { return h.incarnation }
 func (h *host) AddrsChanged() <-chan struct{}      { return h.addrsChanged }
-
-// clock returns the time since the host was opened, from the monotonic clock.
-func (h *host) clock() int64 { return int64(time.Since(h.began)) }
 
 func (h *host) Handle(protocol string, handler func(transport.Stream)) {
 	h.mu.Lock()

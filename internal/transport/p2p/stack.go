@@ -20,7 +20,6 @@ import (
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	yamuxlib "github.com/libp2p/go-yamux/v5"
 	"github.com/quic-go/quic-go"
 
 	"github.com/mosaik-go/mosaik/internal/transport"
@@ -30,7 +29,6 @@ const (
 	dialTimeout      = 10 * time.Second
 	dialTimeoutLocal = 3 * time.Second // loopback and private addresses
 	acceptTimeout    = 5 * time.Second // for TLS and the choice of a multiplexer on an incoming TCP connection
-	writeTimeout     = 5 * time.Second // for a TCP connection to take one frame of the multiplexer, 64 KiB at most
 )
 
 // stack is the part of libp2p that the host stands on: a swarm with two transports, and nothing above it. Identify,
@@ -155,13 +153,4 @@ func (s *stack) close() error {
 		}
 	}
 	return first
-}
-
-// newMuxer returns the stream multiplexer for TCP. Its own keep-alive is off, since the control stream has one.
-func newMuxer() network.Multiplexer {
-	c := *yamux.DefaultTransport.Config()
-	c.EnableKeepAlive = false
-	c.ConnectionWriteTimeout = writeTimeout
-	t := yamux.Transport(yamuxlib.Config(c))
-	return &t
 }

@@ -66,7 +66,7 @@ func (h *host) liftBans() {
 func (h *host) unneeded() []*conn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := h.clock()
+	now := clock()
 	var idle []*conn
 	for _, st := range h.peers {
 		if len(st.tags) > 0 {

@@ -59,7 +59,7 @@ func testConnectConcurrently(t *testing.T, b *bench) {
 	for range 8 {
 		for _, d := range [][2]transport.Host{{x, y}, {y, x}} {
 			wg.Go(func() {
-				if err := d[0].Connect(b.ctx(), d[1].Addr()); err != nil {
+				if err := b.dial(d[0], d[1]); err != nil {
 					t.Errorf("connect: %v", err)
 				} else if err := echo(b.ctx(), d[0], d[1], "echo", "hello"); err != nil {
 					t.Errorf("echo: %v", err)
@@ -108,7 +108,7 @@ func testForeignNetwork(t *testing.T, b *bench) {
 	handleEcho(h, "echo")
 	for _, d := range [][2]transport.Host{{foreign, h}, {h, foreign}} {
 		seen := [2]*recorder{b.record(d[0]), b.record(d[1])}
-		b.wantCode("connect to another network", d[0].Connect(b.ctx(), d[1].Addr()), link.CodeDifferentNetwork)
+		b.wantCode("connect to another network", b.dial(d[0], d[1]), link.CodeDifferentNetwork)
 		b.eventually("both sides report the refusal", func() bool {
 			return seen[0].has(transport.Refused, d[1].ID(), link.CodeDifferentNetwork) &&
 				seen[1].has(transport.Refused, d[0].ID(), link.CodeDifferentNetwork)
@@ -131,7 +131,7 @@ func testWrongSecret(t *testing.T, b *bench) {
 		stranger := b.host(withSecret(secret))
 		for _, d := range [][2]transport.Host{{stranger, h}, {h, stranger}} {
 			seen := [2]*recorder{b.record(d[0]), b.record(d[1])}
-			b.wantCode("connect with secret "+secret, d[0].Connect(b.ctx(), d[1].Addr()), link.CodeBadProof)
+			b.wantCode("connect with secret "+secret, b.dial(d[0], d[1]), link.CodeBadProof)
 			b.eventually("both sides report the refusal", func() bool {
 				return seen[0].has(transport.Refused, d[1].ID(), link.CodeBadProof) &&
 					seen[1].has(transport.Refused, d[0].ID(), link.CodeBadProof)
@@ -217,7 +217,7 @@ func testNewerIncarnation(t *testing.T, b *bench) {
 	if young.Incarnation() <= old.Incarnation() {
 		t.Fatalf("incarnations do not rise: %d after %d", young.Incarnation(), old.Incarnation())
 	}
-	if err := young.Connect(b.ctx(), h.Addr()); err != nil {
+	if err := b.dial(young, h); err != nil {
 		t.Fatalf("connect in a new incarnation: %v", err)
 	}
 	b.eventually("the old incarnation is turned off", func() bool {
@@ -242,7 +242,7 @@ func testOlderIncarnation(t *testing.T, b *bench) {
 	young := b.host(withKey(key))
 	b.connect(young, h)
 	seen, seenByH := b.record(old), b.record(h)
-	b.wantCode("connect in an old incarnation", old.Connect(b.ctx(), h.Addr()), link.CodeSupplanted)
+	b.wantCode("connect in an old incarnation", b.dial(old, h), link.CodeSupplanted)
 	b.eventually("the old incarnation learns of its double", func() bool {
 		return seen.has(transport.DuplicateIdentity, old.ID(), 0)
 	})
@@ -262,7 +262,7 @@ func testSupersede(t *testing.T, b *bench) {
 	b.eventually("the old connection is closed", func() bool {
 		return seen.has(transport.Disconnected, to.ID(), link.CodeSupplanted) && !to.Connected(from.ID())
 	})
-	b.wantCode("connect in a superseded incarnation", from.Connect(b.ctx(), to.Addr()), link.CodeSupplanted)
+	b.wantCode("connect in a superseded incarnation", b.dial(from, to), link.CodeSupplanted)
 	if err := to.Connect(b.ctx(), from.Addr()); err == nil {
 		t.Error("connected to a superseded incarnation")
 	}
