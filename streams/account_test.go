@@ -19,8 +19,7 @@ type tick struct {
 
 // account checks what one consumer gets: the items of each producer in order, and every hole told of, to the number.
 type account struct {
-	c    *streams.Consumer[tick]
-	keys map[string]bool // nil: all
+	c *streams.Consumer[tick]
 
 	mu       sync.Mutex
 	of       map[streams.PeerID]*progress

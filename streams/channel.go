@@ -72,7 +72,11 @@ func (c Channel) String() string {
 		}
 		state += ")"
 	}
-	return fmt.Sprintf("%s to %s, %s, %v", c.Producer().Short(), c.Consumer().Short(), state, c.Stats())
+	s := c.Stats()
+	if s.Connected {
+		state += " for " + s.Uptime.Round(time.Millisecond).String()
+	}
+	return fmt.Sprintf("%s to %s, %s, %s", c.Producer().Short(), c.Consumer().Short(), state, s.counts())
 }
 
 // Stats are counts of a producer, a consumer or a channel.
@@ -103,7 +107,11 @@ func (s Stats) String() string {
 	if s.Connected {
 		up = s.Uptime.Round(time.Millisecond).String()
 	}
-	out := fmt.Sprintf("uptime: %s, items: %d, bytes: %s", up, s.Items, humanBytes(s.Bytes))
+	return fmt.Sprintf("uptime: %s, %s", up, s.counts())
+}
+
+func (s Stats) counts() string {
+	out := fmt.Sprintf("items: %d, bytes: %s", s.Items, humanBytes(s.Bytes))
 	if s.Dropped > 0 {
 		out += fmt.Sprintf(", dropped: %d", s.Dropped)
 	}
