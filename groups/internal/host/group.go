@@ -81,6 +81,7 @@ type Group struct {
 	bonds    map[id.PeerID]*bond.Bond
 	told     uint64 // raft index that the engine knows to be applied
 	leftTold bool
+	stopping bool
 	decided  []order // of the last flush, not yet in queue
 	fetch    *fetch  // under way, or waiting to be installed
 }

@@ -126,6 +126,7 @@ func (g *Group) step(box *mailbox, applied uint64) {
 		e.Leave(now)
 	}
 	if box.stop {
+		g.stopping = true
 		e.Stop(now)
 	}
 	e.Flush(now, &g.out)
@@ -206,7 +207,7 @@ func (g *Group) follow() {
 		read := r.Read.Host.(*Read)
 		if r.OK {
 			g.progress.serve(read, r.RaftIndex)
-		} else {
+		} else if !g.stopping { // else the end of the group is what it fails with
 			read.settle(false)
 		}
 	}
