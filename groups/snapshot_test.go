@@ -24,6 +24,11 @@ import (
 // those.
 func diaries(t testing.TB, n int, faults ...*diaryFaults) (*testnet.Net, groups.Key, []*counterGroup, int64) {
 	t.Helper()
+	return diariesThatKeep(t, n, tight(64), faults...)
+}
+
+func diariesThatKeep(t testing.TB, n int, retention groups.Option, faults ...*diaryFaults) (*testnet.Net, groups.Key, []*counterGroup, int64) {
+	t.Helper()
 	net := testnet.Loopback(t, n)
 	net.DiscoverAll(t.Context())
 	key := groups.RandomKey()
@@ -33,7 +38,7 @@ func diaries(t testing.TB, n int, faults ...*diaryFaults) (*testnet.Net, groups.
 		if i < len(faults) && faults[i] != nil {
 			f = faults[i]
 		}
-		gs[i] = joinDiary(t, net.Node(i), key, f, quick, tight(64))
+		gs[i] = joinDiary(t, net.Node(i), key, f, quick, retention)
 	}
 	for _, g := range gs {
 		within(t, bootstrapLimit, "online", g.When().Online)
@@ -112,7 +117,9 @@ func TestJoinWithState(t *testing.T) {
 // While a member joins with state, the others go on at full speed, and it ends up with all of it.
 func TestJoinWithStateUnderLoad(t *testing.T) {
 	t.Parallel()
-	net, key, gs, _ := diaries(t, 3)
+	// Room for what happens while the state is fetched and compared: a log that is cut sooner makes the joiner begin again.
+	retention := groups.WithRetention(groups.Retention{Keep: 10, Most: 10_000, Chunk: 1000})
+	net, key, gs, _ := diariesThatKeep(t, 3, retention)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for _, g := range gs {
@@ -132,7 +139,7 @@ func TestJoinWithStateUnderLoad(t *testing.T) {
 	begin := gs[0].Committed()
 	began := time.Now()
 	f := new(diaryFaults)
-	late := joinDiary(t, net.Node(3), key, f, quick, tight(1000))
+	late := joinDiary(t, net.Node(3), key, f, quick, retention)
 	within(t, 30*time.Second, "online", late.When().Online)
 	time.Sleep(time.Second)
 	rate := float64(gs[0].Committed()-begin) / time.Since(began).Seconds()

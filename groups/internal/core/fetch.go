@@ -69,7 +69,7 @@ func (r *Replica) onSnapshot(m *raftpb.Message) bool {
 	index := meta.GetIndex()
 	root, rescue, ok := decodeReference(m.GetSnapshot().GetData())
 	if !ok || index == 0 || meta.GetTerm() == 0 || meta.GetTerm() > m.GetTerm() ||
-		len(meta.GetConfState().GetVoters()) == 0 || !knows(meta.GetConfState(), r.self) {
+		!confOK(meta.GetConfState()) || !knows(meta.GetConfState(), r.self) {
 		return false
 	}
 	r.drainRaft()
@@ -145,7 +145,7 @@ func (r *Replica) Fetched(now time.Duration, fetch uint64, state []byte, err err
 	case err != nil:
 		r.fetchFailed(err.Error())
 	case s.Genesis != r.genesis || s.Founder != r.founder || s.Index != meta.GetIndex() || s.Term != meta.GetTerm() ||
-		!sameConf(s.Conf, meta.GetConfState()) || s.Table.Get(r.self) == nil:
+		!sameConf(s.Conf, meta.GetConfState()) || !s.fits():
 		r.fetchFailed(errState.Error())
 	default:
 		f.state = s

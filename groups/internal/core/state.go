@@ -3,6 +3,7 @@ package core
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -95,4 +96,35 @@ func (r *Replica) stateAt(index, term uint64) *State {
 func (r *Replica) adopt(s *State) {
 	r.table, r.conf, r.index, r.handed = s.Table, s.Conf, s.User, s.Index
 	r.dirty = true
+}
+
+// fits reports whether the table and the configuration have the same members with the same votes.
+func (s *State) fits() bool {
+	if s.Table.Len() != len(s.Conf.GetVoters())+len(s.Conf.GetLearners()) {
+		return false
+	}
+	for _, row := range s.Table.All() {
+		if slices.Contains(s.Conf.GetVoters(), row.ID) != row.Voter || !knows(s.Conf, row.ID) {
+			return false
+		}
+	}
+	return true
+}
+
+// confOK reports whether a configuration can be one of this engine's, which changes one member at a time. The library
+// does not survive others.
+func confOK(c *raftpb.ConfState) bool {
+	if len(c.GetVoters()) == 0 || len(c.GetVotersOutgoing()) > 0 || len(c.GetLearnersNext()) > 0 || c.GetAutoLeave() {
+		return false
+	}
+	seen := make(map[uint64]bool)
+	for _, list := range [][]uint64{c.GetVoters(), c.GetLearners()} {
+		for _, m := range list {
+			if !validMember(m) || seen[m] {
+				return false
+			}
+			seen[m] = true
+		}
+	}
+	return true
 }

@@ -94,3 +94,47 @@ func FuzzDecodeState(f *testing.F) {
 		}
 	})
 }
+
+// What the library would not survive is not taken from anybody.
+func TestConfOK(t *testing.T) {
+	t.Parallel()
+	yes := true
+	for name, c := range map[string]*raftpb.ConfState{
+		"nothing":                    {},
+		"nobody votes":               {Learners: []uint64{1}},
+		"no member":                  {Voters: []uint64{0}},
+		"a thread of the library's":  {Voters: []uint64{1, ^uint64(0)}},
+		"twice a voter":              {Voters: []uint64{1, 1}},
+		"a voter that is a learner":  {Voters: []uint64{1}, Learners: []uint64{1}},
+		"between two configurations": {Voters: []uint64{1}, VotersOutgoing: []uint64{2}},
+		"a learner to be":            {Voters: []uint64{1}, LearnersNext: []uint64{2}},
+		"leaving by itself":          {Voters: []uint64{1}, AutoLeave: &yes},
+	} {
+		if confOK(c) {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if !confOK(&raftpb.ConfState{Voters: []uint64{1, 2}, Learners: []uint64{3}}) {
+		t.Error("a proper one: refused")
+	}
+}
+
+func TestStateFits(t *testing.T) {
+	t.Parallel()
+	founder := wire.Member{ID: 7, Peer: id.PeerID{1}}
+	table := member.NewTable(founder)
+	table.Apply(member.Op{Kind: member.Add, Member: wire.Member{ID: 8, Peer: id.PeerID{2}}})
+	for _, c := range []struct {
+		conf *raftpb.ConfState
+		want bool
+	}{
+		{&raftpb.ConfState{Voters: []uint64{7}, Learners: []uint64{8}}, true},
+		{&raftpb.ConfState{Voters: []uint64{7, 8}}, false},
+		{&raftpb.ConfState{Voters: []uint64{7}}, false},
+		{&raftpb.ConfState{Voters: []uint64{7}, Learners: []uint64{9}}, false},
+	} {
+		if got := (&State{Conf: c.conf, Table: table}).fits(); got != c.want {
+			t.Errorf("%v: %v", c.conf, got)
+		}
+	}
+}
