@@ -30,22 +30,25 @@ func TestHelloEncoding(t *testing.T) {
 	})
 }
 
-// FuzzHello: what is accepted is exactly what would be sent, and everything else a protocol violation.
-func FuzzHello(f *testing.F) {
-	m := helloOf(id.Of("net"))
-	f.Add(m.encode())
-	f.Add(m.encode()[:helloSize-1])
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := decodeHello(b)
-		if err != nil {
-			if !errors.Is(err, &link.CloseError{Code: link.CodeProtocolViolation}) {
-				t.Errorf("got %v", err)
-			}
-			return
+// Of arbitrary bytes, and of hellos that were tampered with, exactly those are accepted that could have been sent; everything
+// else is a protocol violation.
+func TestHelloFromBytes(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := helloOf(id.Of("net"))
+		b := m.encode()
+		if rapid.Bool().Draw(t, "arbitrary") {
+			b = rapid.SliceOfN(rapid.Byte(), 0, 2*helloSize).Draw(t, "bytes")
+		} else {
+			b[rapid.IntRange(0, len(b)-1).Draw(t, "where")] = rapid.Byte().Draw(t, "what")
+			b = b[:rapid.SampledFrom([]int{helloSize, helloSize - 1, 1}).Draw(t, "length")]
 		}
-		if !bytes.Equal(m.encode(), b) {
-			t.Errorf("%x is taken for %+v", b, m)
+		got, err := decodeHello(b)
+		switch {
+		case err == nil && !bytes.Equal(got.encode(), b):
+			t.Errorf("%x is taken for %+v", b, got)
+		case err != nil && !errors.Is(err, &link.CloseError{Code: link.CodeProtocolViolation}):
+			t.Errorf("got %v", err)
 		}
 	})
 }
