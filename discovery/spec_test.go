@@ -110,15 +110,19 @@ func TestDifferentNetworksAreIsolated(t *testing.T) {
 
 // Fifty nodes that know one bootstrap address all see all in less than five seconds. The test is not parallel: it measures.
 func TestFiftyNodesFromOneBootstrapAddress(t *testing.T) {
-	net := testnet.Loopback(t, 1)
+	nodes := 50
+	if raceDetector {
+		nodes = 15 // so many handshakes under the race detector are no measure of anything
+	}
+	net := testnet.Loopback(t, 1, testnet.Patience(time.Minute))
 	began, waited := time.Now(), waitedForCPU()
-	for range 49 {
+	for range nodes - 1 {
 		net.Add(mosaik.WithBootstrap(net.Node(0).Addr()))
 	}
 	opened := time.Since(began)
 	net.WaitUntil("all see all", func() error {
 		for i, n := range net.Nodes() {
-			if got := n.Discovery().Catalog().Len(); got != 49 {
+			if got := n.Discovery().Catalog().Len(); got != nodes-1 {
 				return fmt.Errorf("node %d sees %d others", i, got)
 			}
 		}
@@ -127,7 +131,7 @@ func TestFiftyNodesFromOneBootstrapAddress(t *testing.T) {
 	took := time.Since(began)
 	waited = waitedForCPU() - waited
 	t.Logf("all see all after %v, of which opening the nodes took %v; waited %v for a processor", took, opened, waited)
-	if limit := 5 * time.Second * slow; took-waited > limit {
+	if limit := 5 * time.Second; took-waited > limit {
 		t.Errorf("all see all after %v, of which %v were spent waiting for a processor; want less than %v", took, waited, limit)
 	}
 }

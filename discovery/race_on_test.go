@@ -1,0 +1,6 @@
+//go:build race
+
+package discovery_test
+
+// raceDetector says whether the test runs under the race detector.
+const raceDetector = true

@@ -1,6 +1,0 @@
-//go:build !race
-
-package discovery_test
-
-// slow is how much slower than usual the program runs.
-const slow = 1
