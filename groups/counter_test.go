@@ -54,9 +54,14 @@ func join(t testing.TB, net *mosaik.Network, key groups.Key, opts ...groups.Opti
 // team returns a network of n nodes that all are online members of one group.
 func team(t testing.TB, n int, opts ...groups.Option) (*testnet.Net, []*counterGroup) {
 	t.Helper()
+	return teamOf(t, n, groups.RandomKey(), opts...)
+}
+
+// teamOf is team with a key.
+func teamOf(t testing.TB, n int, key groups.Key, opts ...groups.Option) (*testnet.Net, []*counterGroup) {
+	t.Helper()
 	net := testnet.Loopback(t, n)
-	net.DiscoverAll(t.Context())
-	key := groups.RandomKey()
+	meet(t, net)
 	gs := make([]*counterGroup, n)
 	for i := range n {
 		gs[i] = join(t, net.Node(i), key, opts...)
@@ -139,4 +144,9 @@ func wantError(t testing.TB, err error, targets ...error) {
 			t.Fatalf("got error %v, which is not %v", err, target)
 		}
 	}
+}
+
+// ctxArg makes a call with one argument fit for within.
+func ctxArg[A any](call func(context.Context, A) error, a A) func(context.Context) error {
+	return func(ctx context.Context) error { return call(ctx, a) }
 }

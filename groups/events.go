@@ -25,11 +25,17 @@ const (
 	BondUp         = host.BondUp         // there is a proven connection to Peer
 	BondDown       = host.BondDown       // it ended, for Reason
 	PeerRefused    = host.PeerRefused    // no bond to Peer, for Reason
-	StateReset     = host.StateReset     // this member was removed and begins again from an empty machine
+	StateReset     = host.StateReset     // this member begins again from an empty machine, because it was removed or its history was merged
 	StateFetched   = host.StateFetched   // the state was fetched from other members and will replace this one's; Reason tells how much
 	FetchFailed    = host.FetchFailed    // it could not be fetched, for Reason; it will be tried again
 	StateDiverged  = host.StateDiverged  // this member writes its state as other bytes than the leader, see [Snapshotter]
 	GroupEnded     = host.GroupEnded     // the group is over on this node, for Reason
+	// Histories of the group, see the package documentation.
+	Merged         = host.Merged         // history From, with Commands commands, became a part of Into
+	Diverged       = host.Divergence     // Commands commands of From were not taken over into Into as they are; see [Group.Divergences]
+	Forked         = host.Forked         // this member goes on in history Into, since the majority of From, Lost, is lost; Reason says how that is known, Lossy whether acknowledged commands may be missing
+	QuorumLost     = host.QuorumLost     // the voters Lost are missing, so there is no majority; Reason says more
+	QuorumRegained = host.QuorumRegained // there is a majority again
 	Lagged         = host.Lagged         // the iteration was too slow; Missed events are lost
 )
 

@@ -71,9 +71,16 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 	if err := o.consensus.validate(); err != nil {
 		return nil, err
 	}
+	if o.available != 0 && o.available < o.consensus.ElectionTimeout {
+		return nil, fmt.Errorf("groups: AvailabilityFirst: %v is less than the election timeout, %v", o.available, o.consensus.ElectionTimeout)
+	}
 	commands, err := commandCodec[C](o.codec)
 	if err != nil {
 		return nil, err
+	}
+	resolve, err := resolver(o.resolve, commands)
+	if err != nil {
+		return nil, fmt.Errorf("groups: join: %w", err)
 	}
 	n := net.Node()
 	if o.storage == nil {
@@ -87,7 +94,7 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 	if err := o.retention.validate(); err != nil {
 		return nil, err
 	}
-	gid := identity(key, first.Signature(), o.consensus, o.expect, o.validators)
+	gid := identity(key, first.Signature(), &o)
 
 	service, err := node.Attach(n, "groups", host.Start)
 	if err != nil {
@@ -104,6 +111,7 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 	}
 	cfg := hostConfig(gid, key, &o, commands.Name(), commands.Fingerprint())
 	cfg.Engine.Snapshots = snapshots
+	cfg.Engine.Merge, cfg.Engine.Resolve, cfg.Engine.AvailabilityFirst = o.merge, resolve, o.available
 	g, owner, err := service.Join(cfg, build)
 	if err != nil {
 		return nil, fmt.Errorf("groups: join %s: %w", gid.Short(), err)

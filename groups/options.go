@@ -111,6 +111,9 @@ type options struct {
 	storage    logstore.Store
 	validators []tickets.Validator
 	codec      any // a codec.Codec[C], or nil
+	merge      core.MergePolicy
+	resolve    any           // a func(Divergence[C]) []C, or nil
+	available  time.Duration // zero: consistency first
 }
 
 // Option changes how [Join] joins a group.
@@ -135,10 +138,11 @@ func WithPreference(p Preference) Option {
 	}
 }
 
-// ExpectMembers says how many members the group will have when it first comes up. The group is founded only when more
-// than half of them agree, so no two halves of a network can found it twice. The default is 1: whoever is first founds
-// it alone, and if two did so without knowing of each other, the two histories are told apart and do not mix. All
-// members must use the same number.
+// ExpectMembers says how many members the group will have when it first comes up. The group is founded by a vote of more
+// than half of that number, who are its first voters, so no two parts of a network can found it apart from each other, as
+// long as no more than that number of members, restarts of members without a durable log included, take part in the
+// founding. The default is 1: whoever is first founds it alone, and if two did so without knowing of each other, the two
+// histories merge when they meet. All members must use the same number.
 func ExpectMembers(n int) Option {
 	return func(o *options) error {
 		if n < 1 {
@@ -205,6 +209,21 @@ func (r Retention) validate() error {
 func WithRetention(r Retention) Option {
 	return func(o *options) error {
 		o.retention = r
+		return nil
+	}
+}
+
+// AvailabilityFirst has members that see no majority for the given time go on without it, rather than wait for it. Each
+// part of a network that splits may then take commands. When the parts meet again they merge by the policy of the group,
+// and nothing that was acknowledged is lost by that; but a strong query or a command may meanwhile have missed what was
+// acknowledged elsewhere, and commands that only members without a durable log had are lost with them. The time must be at
+// least the election timeout. All members must use the same; it is part of the group's id. The default is to wait.
+func AvailabilityFirst(after time.Duration) Option {
+	return func(o *options) error {
+		if after <= 0 || after > longest {
+			return fmt.Errorf("groups: AvailabilityFirst: %v is not between zero and %v", after, longest)
+		}
+		o.available = after
 		return nil
 	}
 }

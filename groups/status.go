@@ -79,8 +79,11 @@ type Status struct {
 	Online    bool   // the group takes commands here
 	Reason    string // in words, why it does not; empty when it does
 	Since     time.Time
-	Committed Index  // applied here
-	Genesis   string // short name of the history that this member is part of, empty before there is one
+	Committed Index      // applied here
+	Genesis   string     // short name of the history that this member is part of, empty before there is one
+	Lineage   []Ancestor // how that history came about, the latest first
+	Note      string     // in words, what else is going on, such as a merge; empty most of the time
+	Missing   []Missing  // voters without whom there is no majority; empty while there is one
 	Voters    int
 	Members   []Member
 	Bonds     []Bond
@@ -94,6 +97,53 @@ type Status struct {
 	LogEntries int   // in this member's log, a second ago at most
 	LogBytes   int64 // of those entries
 	LogCut     bool  // earlier entries were given up: who needs them gets the state from this member instead
+}
+
+// Ancestor is a history that the present one goes back to.
+type Ancestor struct {
+	History  string // short name
+	Commands Index  // how many it had when it was left, or merged
+	How      Descent
+	Lossy    bool // of a fork: commands that were acknowledged in it may be missing
+}
+
+// Descent says how a history became part of another one.
+type Descent uint8
+
+const (
+	// MergedInto histories gave way to the present one, which took in their commands.
+	MergedInto Descent = iota
+	// ForkedByProof histories were left because their majority was proven never to come back.
+	ForkedByProof
+	// ForkedByOrder histories were left because somebody called Recover.
+	ForkedByOrder
+	// ForkedForAvailability histories were left because of [AvailabilityFirst].
+	ForkedForAvailability
+)
+
+var descents = [...]string{"merged", "left, its majority was proven dead", "left, by order", "left, for availability"}
+
+// String returns the descent in words.
+func (d Descent) String() string {
+	if int(d) < len(descents) {
+		return descents[d]
+	}
+	return fmt.Sprintf("descent %d", uint8(d))
+}
+
+func lineage(s *host.State) []Ancestor {
+	var out []Ancestor
+	for i := len(s.Absorbed) - 1; i >= 0; i-- {
+		if a := s.Absorbed[i]; a.Booked {
+			out = append(out, Ancestor{History: host.HistoryName(a.From), Commands: Index(a.Commands), How: MergedInto})
+		}
+	}
+	for _, p := range s.Origin.Parents {
+		out = append(out, Ancestor{
+			History: host.HistoryName(p.Genesis), Commands: Index(p.Commands), How: ForkedByProof + Descent(p.Reason) - 1, Lossy: p.Lossy,
+		})
+	}
+	return out
 }
 
 // ID, Leader, IsLeader, Committed, Members and Bonds are parts of the Status that cost less to ask for.
@@ -133,14 +183,18 @@ func (g *Group[C, Q, R]) Status() Status {
 		Members:   members(g.host, s),
 		Bonds:     bonds(g.host, s),
 		Failed:    s.Ended,
+		Genesis:   host.HistoryName(s.Genesis),
+		Lineage:   lineage(s),
+		Note:      s.Note,
+		Missing:   missing(g.host, s.Missing),
 	}
 	if s.Fetch != nil {
 		st.Fetched, st.FetchTotal = s.Fetch.Done, s.Fetch.Total
 	}
 	st.LogEntries, st.LogBytes = int(s.LogLast+1-s.LogFirst), s.LogBytes
 	st.LogCut = s.LogCut
-	if s.Genesis != (core.GenesisID{}) {
-		st.Genesis = fmt.Sprintf("%x", s.Genesis[:5])
+	if s.Ended != nil {
+		st.Note = ""
 	}
 	for _, r := range g.host.Refusals() {
 		st.Refused = append(st.Refused, Refusal{Peer: r.Peer, Reason: r.String(), Since: r.Since, Retry: r.Retry})
@@ -194,6 +248,15 @@ func (s Status) String() string {
 		fmt.Fprintf(&b, "led by %s", s.Leader.Short())
 	}
 	fmt.Fprintf(&b, ", %d commands applied, %d of %d members vote", s.Committed, s.Voters, len(s.Members))
+	if s.Note != "" {
+		fmt.Fprintf(&b, "\n  %s", s.Note)
+	}
+	for _, a := range s.Lineage {
+		fmt.Fprintf(&b, "\n  goes back to history %s with %d commands: %v", a.History, a.Commands, a.How)
+		if a.Lossy {
+			b.WriteString("; acknowledged commands may be missing")
+		}
+	}
 	for _, m := range s.Members {
 		if m.Reachable || m.Peer == s.Self {
 			continue

@@ -3,6 +3,7 @@ package core
 import (
 	"time"
 
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
 )
@@ -53,6 +54,11 @@ type Config struct {
 
 	Log RaftLogger
 
+	Merge   MergePolicy
+	Resolve func(items []Item) []Resolved // for MergeResolve; it must not fail, and answer the same for the same items
+
+	AvailabilityFirst time.Duration // without a majority for so long members go on without it; zero: never
+
 	Flaws Flaws
 }
 
@@ -91,7 +97,7 @@ const (
 // Index is a user index: the number of commands in a log prefix. The first command has index 1.
 type Index = uint64
 
-// Output is everything the driver must do after a Flush, in this order: send, reset if told to, apply, answer. Slices are
+// Output is everything the driver must do after a Flush, in this order: send, apply, with the reset between if told to, answer. Slices are
 // reused by the next Flush but one unless the driver sets them to nil.
 type Output struct {
 	Send   []Envelope
@@ -104,10 +110,13 @@ type Output struct {
 	Drop     []uint64     // images that are needed no longer, by the id of their mark
 	Diverged []Divergence // marks at which this member's state was not what the group agreed on
 	Fetch    *Fetch       // non-nil: fetch this instead of anything else, or nothing any more
+	News     []News
+	Answers  []Answer
 
 	Status *Status // non-nil when it changed; immutable
 	Left   bool    // Leave is complete: the removal is committed, or waiting for it was given up
-	Reset  bool    // the member begins anew: Apply, from this one on, is for a fresh state machine, and reads that wait for an index have to be asked again
+	Reset  bool    // the member begins anew: Apply, after its first Before runs, is for a fresh state machine, and reads that wait for an index have to be asked again
+	Before int     // runs that Apply brings for the state machine that Reset ends
 	Fatal  error   // the engine found a broken invariant and refuses further work
 }
 
@@ -209,7 +218,11 @@ type Status struct {
 	LogFirst  uint64        // raft indices of the entries in the log; none if LogLast is below LogFirst
 	LogLast   uint64
 	LogBytes  int64
-	LogCut    bool // the log does not begin where the history does
+	LogCut    bool        // the log does not begin where the history does
+	Note      string      // in words, what else is going on with the history; empty most of the time
+	Origin    wire.Origin // how the history began
+	Absorbed  []genesis.Absorption
+	Missing   []Missing // voters without whom there is no majority; empty while there is one
 }
 
 // Engine is what a driver sees of a Replica: one group's consensus engine on one node. It does no I/O, starts no
@@ -251,7 +264,10 @@ type Engine interface {
 	// Leave starts a graceful departure: leadership is handed over, the membership ended. Output.Left reports the end.
 	Leave(now time.Duration)
 
-	// Stop fails all calls and reads that wait.
+	// Ask puts a question about leadership or recovery. Output.Answers brings the answer, after a few seconds at most.
+	Ask(now time.Duration, q *Question)
+
+	// Stop fails all calls, reads and questions that wait.
 	Stop(now time.Duration)
 
 	Flush(now time.Duration, out *Output)

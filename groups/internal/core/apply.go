@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
@@ -56,6 +57,12 @@ func changeOf(e *raftpb.Entry) (member.Op, error) {
 // commands count, which indices they get, who is a member. The driver only applies commands.
 func (r *Replica) commit(m *raftpb.Message) {
 	var out Apply
+	flush := func() {
+		if out.RaftIndex > 0 {
+			r.due.apply = append(r.due.apply, out)
+		}
+		out = Apply{}
+	}
 	for _, e := range m.Entries {
 		if e.GetTerm() != out.Term && len(out.Items) > 0 {
 			r.due.apply = append(r.due.apply, out)
@@ -69,6 +76,10 @@ func (r *Replica) commit(m *raftpb.Message) {
 		case len(e.Data) == 0:
 			r.emptyEntry(e.GetIndex())
 		case isControl(e.Data):
+			if out.Items != nil {
+				flush() // what it brings may come between
+				out.Term = e.GetTerm()
+			}
 			err = r.commitControl(e, &out)
 		default:
 			err = r.commitItems(e.Data, &out)
@@ -77,6 +88,9 @@ func (r *Replica) commit(m *raftpb.Message) {
 			r.fatal = err
 			return
 		}
+		if r.rn == nil {
+			return // that was the end of the history
+		}
 		r.handed = e.GetIndex()
 		out.RaftIndex = r.offset + r.handed
 		if out.Mark != nil {
@@ -84,29 +98,32 @@ func (r *Replica) commit(m *raftpb.Message) {
 			out = Apply{}
 		}
 	}
-	if out.RaftIndex > 0 {
-		r.due.apply = append(r.due.apply, out)
-	}
+	flush()
 	r.applying = append(r.applying, m.Responses...)
 }
 
-// commitItems hands out the calls of an entry, except those that do not follow on their member's calls before: what
-// comes twice counts once.
+// commitItems hands out the calls of an entry, except those that do not follow on their session's calls before: what
+// comes twice counts once. In a history that is frozen none count.
 func (r *Replica) commitItems(data []byte, out *Apply) error {
-	var row *member.Row
+	var session uint64
 	return eachItem(data,
-		func(who uint64, calls int) {
-			row = r.table.Get(who)
+		func(s uint64, calls int) {
+			session = s
 			out.Items = slices.Grow(out.Items, calls)
 		},
 		func(number uint64, count int, payload []byte) {
-			if row == nil || number != row.Calls+1 && !r.cfg.Flaws.ApplyAgain && (number <= row.Calls || !r.cfg.Flaws.TakeGaps) {
-				return // of somebody who was taken out, or there already
+			if r.line.Phase != genesis.Active {
+				return
 			}
-			row.Calls = max(row.Calls, number)
+			if calls := r.table.Sessions.Calls(session); !r.table.Sessions.Take(session, number) {
+				if !r.cfg.Flaws.ApplyAgain && (number <= calls || !r.cfg.Flaws.TakeGaps) {
+					return // there already
+				}
+				r.table.Sessions.Skip(session, max(calls, number))
+			}
 			item := Item{First: r.index + 1, Count: count, Payload: payload}
 			r.index += Index(count)
-			if row.ID == r.self {
+			if session == r.client.session {
 				item.Call = r.client.settle(number)
 				r.client.progress(r.now)
 			}
@@ -138,6 +155,9 @@ func (r *Replica) commitChange(e *raftpb.Entry) error {
 		r.stirred = true
 	}
 	r.changed(e.GetIndex(), op)
+	if op.Kind == member.Add && op.Member.ID == r.self {
+		r.checkSession()
+	}
 	if op.Kind == member.Remove && row != nil {
 		r.removed(row)
 	}
@@ -146,7 +166,8 @@ func (r *Replica) commitChange(e *raftpb.Entry) error {
 
 // removed follows up on the end of a member.
 func (r *Replica) removed(row *member.Row) {
-	delete(r.gone, row.ID)
+	delete(r.tombs, row.ID)
+	delete(r.leavers, row.ID)
 	if p := r.peers[row.Peer]; p != nil && !p.up && !r.table.Has(row.Peer) {
 		delete(r.peers, row.Peer)
 	}

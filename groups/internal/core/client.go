@@ -8,9 +8,11 @@ import (
 	"github.com/mosaik-go/mosaik/id"
 )
 
-// client is the member's own session: its calls, in order, numbered from one. The calls before next have been sent to
-// the present leader. Whatever happens to leaders and links, the log takes each number once and in order.
+// client is the node's own session: its calls, in order, numbered from one. The calls before next have been sent to the
+// present leader. Whatever happens to leaders, links, memberships and histories, the log takes each number once and in
+// order.
 type client struct {
+	session uint64
 	calls   []ownCall
 	base    uint64 // number of calls[0]
 	next    int
@@ -103,13 +105,24 @@ func (k *client) settle(number uint64) *Call {
 	return c.call
 }
 
-// restart begins a new session, for the calls that were never sent.
-func (k *client) restart() {
+// restart begins a new session, for the calls that were never sent. Those that were must have ended.
+func (k *client) restart(session uint64) {
 	k.calls = slices.DeleteFunc(k.calls, func(c ownCall) bool { return c.sent })
-	k.base, k.next, k.bytes = 1, 0, 0
+	k.session, k.base, k.next, k.bytes = session, 1, 0, 0
 	for i := range k.calls {
 		k.bytes += len(k.calls[i].item.Payload)
 	}
+}
+
+// checkSession begins a new session if the log does not know the present one: the group has forgotten it, or the history
+// that it was part of was not taken over. What became of the calls that were sent cannot be told then.
+func (r *Replica) checkSession() {
+	k := &r.client
+	if k.base <= 1 || r.table.Get(r.self) == nil || r.table.Sessions.Calls(k.session)+1 >= k.base {
+		return
+	}
+	r.failSent()
+	k.restart(r.newID())
 }
 
 // failSent ends the calls that were sent in a session that is over.
@@ -161,7 +174,7 @@ func (r *Replica) forwardCalls() {
 		return
 	}
 	for k.next < len(k.calls) {
-		m := &wire.Forward{Genesis: r.genesis, Member: r.self, First: k.base + uint64(k.next)}
+		m := &wire.Forward{Genesis: r.genesis, Member: r.self, Session: k.session, First: k.base + uint64(k.next)}
 		for size := 0; k.next < len(k.calls) && (size == 0 || size+len(k.calls[k.next].item.Payload) <= forwardMost); k.next++ {
 			c := &k.calls[k.next]
 			c.sent = true
@@ -176,21 +189,21 @@ func (r *Replica) forwardCalls() {
 // enqueueOwn puts the leader's own calls in line.
 func (r *Replica) enqueueOwn() {
 	k, l := &r.client, &r.leader
-	have, is := l.next[r.self]
-	if !is || have+1 < k.base {
+	have := l.callsNext(k.session)
+	if have+1 < k.base {
+		r.checkSession()
 		return
 	}
-	k.next = int(have + 1 - k.base) // what the log and the line hold
+	k.next = int(min(have+1-k.base, uint64(len(k.calls)))) // what the log and the line hold
 	if k.next >= len(k.calls) {
 		return
 	}
-	x := run{member: r.self, first: have + 1}
-	ack := false
+	x := waitingRun{run: run{session: k.session, first: have + 1}, owner: r.self}
 	for i := k.next; i < len(k.calls); i++ {
 		x.items = append(x.items, k.calls[i].item)
-		ack = ack || k.calls[i].feed && k.calls[i].call != nil
+		x.ack = x.ack || k.calls[i].feed && k.calls[i].call != nil
 	}
-	if r.enqueue(x, ack) {
+	if r.enqueue(x) {
 		for i := k.next; i < len(k.calls); i++ {
 			k.calls[i].sent = true
 		}
@@ -237,6 +250,9 @@ func (r *Replica) tickClient() {
 	k := &r.client
 	if len(k.calls) == 0 {
 		return
+	}
+	if r.rn != nil {
+		r.checkSession()
 	}
 	if _, ok := r.reachableLeader(); ok {
 		if r.now-k.moved >= k.backoff {

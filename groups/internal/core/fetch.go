@@ -144,7 +144,7 @@ func (r *Replica) Fetched(now time.Duration, fetch uint64, state []byte, err err
 	switch {
 	case err != nil:
 		r.fetchFailed(err.Error())
-	case s.Genesis != r.genesis || s.Founder != r.founder || s.Index != meta.GetIndex() || s.Term != meta.GetTerm() ||
+	case s.Origin.Genesis != r.genesis || s.Index != meta.GetIndex() || s.Term != meta.GetTerm() ||
 		!sameConf(s.Conf, meta.GetConfState()) || !s.fits():
 		r.fetchFailed(errState.Error())
 	default:
@@ -203,12 +203,13 @@ func (r *Replica) install(s *raftpb.Snapshot) error {
 	}
 	*f = fetching{lastID: f.lastID}
 	// What this member had proposed and the state contains has happened, but its answers are not known.
-	for calls := st.Table.Get(r.self).Calls; len(r.client.calls) > 0 && r.client.base <= calls; {
+	for calls := st.Table.Sessions.Calls(r.client.session); len(r.client.calls) > 0 && r.client.base <= calls; {
 		if c := r.client.settle(r.client.base); c != nil {
 			r.due.failed = append(r.due.failed, Failed{Call: c, Reason: FailedUnknown})
 		}
 	}
-	r.client.base = max(r.client.base, st.Table.Get(r.self).Calls+1)
+	r.client.base = max(r.client.base, st.Table.Sessions.Calls(r.client.session)+1)
+	r.checkSession()
 	r.client.progress(r.now)
 	return nil
 }

@@ -138,11 +138,11 @@ func TestWrongSenders(t *testing.T) {
 		"of another history":                   {f, &wire.Raft{Genesis: wire.Genesis{1}, Msg: vote(f.eng.self, l.eng.self).Msg}},
 		"leave for another":                    {f, &wire.Leave{Genesis: l.eng.genesis, Member: g.eng.self}},
 		"death of another":                     {f, &wire.Left{Genesis: l.eng.genesis, Member: g.eng.self}},
-		"calls of another":                     {f, &wire.Forward{Genesis: l.eng.genesis, Member: g.eng.self, First: 1, Items: []wire.Item{{Count: 1}}}},
+		"calls of another":                     {f, &wire.Forward{Genesis: l.eng.genesis, Member: g.eng.self, Session: 1, First: 1, Items: []wire.Item{{Count: 1}}}},
 		"a join with a reserved id":            {f, &wire.Join{Genesis: l.eng.genesis, Member: math.MaxUint64}},
 		"a join with another's id":             {f, &wire.Join{Genesis: l.eng.genesis, Member: g.eng.self}},
 		"an answer to no question":             {f, &wire.ReadIndex{Genesis: l.eng.genesis, ID: 1, Index: 1 << 60}},
-		"an acceptance of a member":            {f, &wire.Accept{Genesis: l.eng.genesis, Member: l.eng.self, Founder: wire.Member{ID: 1}}},
+		"an acceptance of a member":            {f, &wire.Accept{Origin: founded(l.eng.genesis, 1), Member: l.eng.self}},
 		"removal by another history":           {f, &wire.Removed{Genesis: wire.Genesis{1}, Member: l.eng.self}},
 		"an acknowledgement from no leader":    {f, &wire.Ack{Genesis: l.eng.genesis, First: 1, Calls: math.MaxUint64, Index: 1}},
 		"a demand from no leader":              {f, &wire.Expect{Genesis: l.eng.genesis, Next: math.MaxUint64}},
@@ -171,13 +171,13 @@ func TestUnaskedAcceptance(t *testing.T) {
 	g := wire.Genesis{7}
 	a.eng.Receive(c.now, b.peer, &wire.Hello{Seq: 9, Genesis: g, Member: 77})
 	for name, m := range map[string]*wire.Accept{
-		"no member":         {Genesis: g, Founder: wire.Member{ID: 5}},
-		"another member":    {Genesis: g, Member: 6, Founder: wire.Member{ID: 5}},
-		"itself as founder": {Genesis: g, Member: a.eng.self, Founder: wire.Member{ID: a.eng.self}},
-		"no founder":        {Genesis: g, Member: a.eng.self},
-		"reserved founder":  {Genesis: g, Member: a.eng.self, Founder: wire.Member{ID: math.MaxUint64}},
-		"another history":   {Genesis: wire.Genesis{8}, Member: a.eng.self, Founder: wire.Member{ID: 5}},
-		"no history":        {Member: a.eng.self, Founder: wire.Member{ID: 5}},
+		"no member":         {Origin: founded(g, 5)},
+		"another member":    {Origin: founded(g, 5), Member: 6},
+		"itself as founder": {Origin: founded(g, a.eng.self), Member: a.eng.self},
+		"no founder":        {Origin: wire.Origin{Genesis: g}, Member: a.eng.self},
+		"reserved founder":  {Origin: founded(g, math.MaxUint64), Member: a.eng.self},
+		"another history":   {Origin: founded(wire.Genesis{8}, 5), Member: a.eng.self},
+		"no history":        {Origin: founded(wire.Genesis{}, 5), Member: a.eng.self},
 	} {
 		a.eng.Receive(c.now, b.peer, m)
 		a.flush()
@@ -220,7 +220,7 @@ func hostileRaft(rt *rapid.T, to *Replica, from uint64) *raftpb.Message {
 		case 0:
 			e.Data = rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(rt, "data")
 		case 1:
-			e.Data = appendRun(nil, &run{member: from, first: near("first", 1), items: []wire.Item{{Count: 1, Payload: []byte("x")}}})
+			e.Data = appendRun(nil, &run{session: from, first: near("first", 1), items: []wire.Item{{Count: 1, Payload: []byte("x")}}})
 		case 2:
 			op := member.Op{Kind: rapid.SampledFrom([]member.OpKind{member.Add, member.Promote, member.Demote, member.Remove}).Draw(rt, "op")}
 			op.Member.ID = rapid.SampledFrom([]uint64{to.self, from, 7, math.MaxUint64}).Draw(rt, "member")
@@ -333,4 +333,9 @@ func TestSilentAndTalkativePeers(t *testing.T) {
 	if len(a.eng.peers) != 1 || slices.Contains(a.eng.bonded(), a.peer) {
 		t.Errorf("peers %v", a.eng.bonded())
 	}
+}
+
+// founded is the origin of a history with one founder.
+func founded(g wire.Genesis, founder uint64) wire.Origin {
+	return wire.Origin{Genesis: g, Founders: []wire.Member{{ID: founder}}}
 }

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
@@ -30,8 +31,15 @@ type leading struct {
 	begin uint64 // raft index of the first entry of the own term
 
 	end   Index             // user index at the end of the log
-	calls map[uint64]uint64 // of every member, as of the end of the log: the number of its last call
-	next  map[uint64]uint64 // the same, counting what waits in queue
+	calls *member.Sessions  // as of the end of the log
+	line  genesis.Line      // as of the end of the log
+	next  map[uint64]uint64 // by session: the number of the last call that waits in queue
+
+	controlAt uint64 // raft index of the last control entry in the log
+	merger    genesis.Merger
+	guests    map[wire.Genesis]*guest // histories that are being taken in
+	backlog   replayed                // the own calls, for another history to take in
+	handedAt  time.Duration           // last try to hand over to a member that would rather lead
 
 	queue      []waitingRun
 	queueBytes int
@@ -52,7 +60,19 @@ type leading struct {
 
 type waitingRun struct {
 	run
-	ack bool
+	owner uint64 // member whose calls they are
+	ack   bool   // it wants to know where they are in the log
+}
+
+// callsNext returns the number of the session's last call, counting what waits in queue.
+func (l *leading) callsNext(session uint64) uint64 {
+	if n, ok := l.next[session]; ok {
+		return n
+	}
+	if l.calls == nil {
+		return 0
+	}
+	return l.calls.Calls(session)
 }
 
 // size is what the run counts in the queue.
@@ -77,7 +97,7 @@ type joiner struct {
 func (r *Replica) takeOver() {
 	r.leader = leading{
 		fresh: true, since: r.now, plan: true,
-		calls: make(map[uint64]uint64), next: make(map[uint64]uint64),
+		next:    make(map[uint64]uint64),
 		leavers: make(map[uint64]bool), silenced: make(map[id.PeerID]time.Duration),
 	}
 	r.reads.rounds = 0
@@ -103,10 +123,7 @@ func (r *Replica) learnTail() bool {
 		return false
 	}
 	l.end = r.index
-	clear(l.calls)
-	for _, row := range r.table.All() {
-		l.calls[row.ID] = row.Calls
-	}
+	l.calls, l.line = r.table.Sessions.Clone(), r.line.Clone()
 	l.begin = last
 	for _, e := range entries {
 		switch e.GetType() {
@@ -115,12 +132,16 @@ func (r *Replica) learnTail() bool {
 				l.begin = min(l.begin, e.GetIndex())
 			}
 			if isControl(e.Data) {
-				break
+				if err := l.followControl(e.Data); err != nil {
+					r.fatal = err
+					return false
+				}
+				l.controlAt = e.GetIndex()
+				continue
 			}
-			var who uint64
-			err := eachItem(e.Data, func(m uint64, _ int) { who = m }, func(number uint64, count int, _ []byte) {
-				if have, is := l.calls[who]; is && number == have+1 {
-					l.calls[who] = number
+			var session uint64
+			err := eachItem(e.Data, func(s uint64, _ int) { session = s }, func(number uint64, count int, _ []byte) {
+				if l.line.Phase == genesis.Active && l.calls.Take(session, number) {
 					l.end += Index(count)
 				}
 			})
@@ -129,16 +150,14 @@ func (r *Replica) learnTail() bool {
 				return false
 			}
 		case raftpb.EntryConfChangeV2:
-			op, err := changeOf(e)
-			if err != nil {
+			if _, err := changeOf(e); err != nil {
 				r.fatal = err
 				return false
 			}
 			l.changing, l.changeAt = true, e.GetIndex()
-			l.book(op)
 		}
 	}
-	l.next = maps.Clone(l.calls)
+	clear(l.next)
 	l.queue, l.queueBytes = nil, 0
 	l.fresh = false
 	early := l.early
@@ -149,23 +168,13 @@ func (r *Replica) learnTail() bool {
 	return true
 }
 
-// book notes what a change of members that is in the log will do to sessions.
-func (l *leading) book(op member.Op) {
-	switch _, is := l.calls[op.Member.ID]; {
-	case op.Kind == member.Remove:
-		delete(l.calls, op.Member.ID)
-	case op.Kind == member.Add && !is:
-		l.calls[op.Member.ID] = 0
-	}
-}
-
 // onForward takes calls of another member.
 func (r *Replica) onForward(from id.PeerID, m *wire.Forward) {
 	if !r.isLeader() || m.Genesis != r.genesis {
 		return // the sender will learn who leads, and send again
 	}
 	row := r.table.Get(m.Member)
-	if row == nil || row.Peer != from {
+	if row == nil || row.Peer != from || m.Session == 0 {
 		return
 	}
 	for i := range m.Items {
@@ -180,11 +189,8 @@ func (r *Replica) onForward(from id.PeerID, m *wire.Forward) {
 		}
 		return
 	}
-	have, is := l.next[m.Member]
-	if !is {
-		return // on its way out
-	}
-	if f := r.cfg.Flaws; f.TakeAgain || f.TakeGaps && m.First > have {
+	have := l.callsNext(m.Session)
+	if f := r.cfg.Flaws; (f.TakeAgain || f.TakeGaps && m.First > have) && len(m.Items) > 0 {
 		have = m.First - 1
 	}
 	if m.First > have+1 {
@@ -192,21 +198,21 @@ func (r *Replica) onForward(from id.PeerID, m *wire.Forward) {
 		return
 	}
 	if skip := have + 1 - m.First; skip < uint64(len(m.Items)) {
-		r.enqueue(run{m.Member, have + 1, m.Items[skip:]}, m.Ack)
+		r.enqueue(waitingRun{run{m.Session, have + 1, m.Items[skip:]}, m.Member, m.Ack})
 	}
 }
 
 // enqueue puts calls in line for the log. Their numbers follow on what the line and the log hold. It reports whether
 // they were taken.
-func (r *Replica) enqueue(x run, ack bool) bool {
+func (r *Replica) enqueue(x waitingRun) bool {
 	l := &r.leader
 	size := x.size()
 	if l.queueBytes+size > queueBytesMost {
 		return false
 	}
 	l.queueBytes += size
-	l.next[x.member] = x.last()
-	l.queue = append(l.queue, waitingRun{x, ack})
+	l.next[x.session] = x.last()
+	l.queue = append(l.queue, x)
 	return true
 }
 
@@ -214,7 +220,7 @@ func (r *Replica) enqueue(x run, ack bool) bool {
 // one of them, and more collects meanwhile.
 func (r *Replica) proposeWaiting() {
 	l := &r.leader
-	if !r.isLeader() || l.fresh && !r.learnTail() {
+	if !r.isLeader() || r.recovery.sealed(r.now) || l.fresh && !r.learnTail() || l.line.Phase != genesis.Active {
 		return
 	}
 	r.enqueueOwn()
@@ -273,16 +279,21 @@ func (r *Replica) proposed(x *waitingRun) {
 	l := &r.leader
 	at := l.end + 1
 	for i := range x.items {
+		if n := x.first + uint64(i); !l.calls.Take(x.session, n) {
+			l.calls.Skip(x.session, n) // only with a flaw
+		}
 		l.end += Index(x.items[i].Count)
 		l.queueBytes -= len(x.items[i].Payload) + runOverhead
 	}
-	l.calls[x.member] = x.last()
+	if l.next[x.session] <= x.last() {
+		delete(l.next, x.session)
+	}
 	if !x.ack {
 		return
 	}
-	if x.member == r.self {
+	if x.owner == r.self {
 		r.acked(x.first, uint64(len(x.items)), at)
-	} else if to, ok := r.peerOf(x.member); ok {
+	} else if to, ok := r.peerOf(x.owner); ok {
 		r.send(to, &wire.Ack{Genesis: r.genesis, First: x.first, Calls: uint64(len(x.items)), Index: at})
 	}
 }
@@ -324,7 +335,7 @@ func (r *Replica) onJoin(from id.PeerID, m *wire.Join) {
 }
 
 func (r *Replica) accept(row *member.Row) {
-	r.send(row.Peer, &wire.Accept{Genesis: r.genesis, Member: row.ID, Founder: r.founder})
+	r.send(row.Peer, &wire.Accept{Origin: r.origin, Member: row.ID})
 }
 
 // onLeave notes that a member wants to go.
@@ -352,7 +363,7 @@ func (r *Replica) onLeft(from id.PeerID, m *wire.Left) {
 		return
 	}
 	if row := r.table.Get(m.Member); row != nil && row.Peer == from {
-		r.gone[m.Member] = true // whoever leads by then takes it out
+		r.leavers[m.Member] = true // whoever leads by then takes it out
 		r.leader.plan = true
 	}
 }
@@ -362,6 +373,7 @@ func (r *Replica) tickLeader() {
 		return
 	}
 	r.ownTermCommitted()
+	r.tickPreference()
 	wait := planEvery
 	if r.leader.calm {
 		wait = planCalm
@@ -374,7 +386,7 @@ func (r *Replica) tickLeader() {
 // planMembers makes the next change of members, if one is due and none is under way.
 func (r *Replica) planMembers() {
 	l := &r.leader
-	if !l.plan || !r.isLeader() || l.fresh || !r.ownTermCommitted() {
+	if !l.plan || !r.isLeader() || l.fresh || r.recovery.sealed(r.now) || !r.ownTermCommitted() {
 		return
 	}
 	if l.changing || r.applied < l.begin || r.applied < l.changeAt {
@@ -484,22 +496,20 @@ func (r *Replica) departing(row *member.Row) bool {
 	}
 	p := r.peers[row.Peer]
 	says := p != nil && p.hello != nil && p.hello.Member == row.ID && p.hello.Leaving
-	return says || r.leader.leavers[row.ID] || r.gone[row.ID]
+	return says || r.leader.leavers[row.ID] || r.leavers[row.ID]
 }
 
 // health judges a member: whether it is there, and whether it is gone for good.
 func (r *Replica) health(row *member.Row) (healthy, dead bool) {
-	if row.Peer == r.cfg.Self {
-		return false, true // an earlier life of this node
-	}
 	p := r.peers[row.Peer]
+	if r.provenDead(row) != "" {
+		return false, true
+	}
 	if p != nil && p.up {
 		h := p.hello
 		switch {
 		case h == nil:
 			return false, false
-		case h.Nonce != row.Nonce, h.Member != row.ID:
-			return false, true // the same node in a new life, or under a new id
 		case h.Genesis != r.genesis:
 			return false, false // about to begin
 		default:
@@ -510,7 +520,7 @@ func (r *Replica) health(row *member.Row) (healthy, dead bool) {
 	if p != nil {
 		seen = max(seen, p.seen)
 	}
-	return false, r.gone[row.ID] || r.now-seen >= r.cfg.VolatileRemoval
+	return false, r.leavers[row.ID] || r.now-seen >= r.cfg.VolatileRemoval
 }
 
 // propose puts a change of members into the log.
@@ -522,24 +532,11 @@ func (r *Replica) propose(op member.Op) {
 	r.stirred = true
 	l := &r.leader
 	l.changing, l.changeAt = true, last+1
-	l.book(op)
-	switch op.Kind {
-	case member.Add:
-		l.next[op.Member.ID] = 0
-	case member.Remove:
-		delete(l.next, op.Member.ID)
-		l.queue = slices.DeleteFunc(l.queue, func(x waitingRun) bool {
-			if x.member == op.Member.ID {
-				l.queueBytes -= x.size()
-			}
-			return x.member == op.Member.ID
-		})
-	}
 }
 
 // changed follows up on a change of members that was just handed out.
 func (r *Replica) changed(index uint64, op member.Op) {
-	r.dirty = true
+	r.dirty, r.recovery.look = true, true
 	if !r.isLeader() {
 		return
 	}

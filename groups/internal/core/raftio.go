@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
@@ -23,12 +24,10 @@ const (
 	termMost           = 1 << 62 // nor one from here on: terms are counted up one by one, and never run out
 )
 
-// start begins a history: the log stands at the founder's configuration, and everything else comes as entries.
-func (r *Replica) start(g wire.Genesis, founder wire.Member) {
+// start begins a history: the log stands at the founders' configuration, and everything else comes as entries.
+func (r *Replica) start(o wire.Origin) {
 	index, term := uint64(firstIndex), uint64(firstTerm)
-	begin := &raftpb.SnapshotMetadata{
-		Index: &index, Term: &term, ConfState: &raftpb.ConfState{Voters: []uint64{founder.ID}},
-	}
+	begin := &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: founding(o.Founders)}
 	if err := r.log.Reset(begin); err != nil {
 		r.fatal = fmt.Errorf("core: begin a log: %w", err)
 		return
@@ -37,12 +36,29 @@ func (r *Replica) start(g wire.Genesis, founder wire.Member) {
 		r.fatal = fmt.Errorf("core: begin a log: %w", err)
 		return
 	}
+	r.table = member.NewTable(o.Founders, member.NewSessions(0))
+	r.line = genesis.Line{}
+	r.index, r.handed, r.applied, r.commits = 0, index, index, index
+	r.term = term
+	r.run(o, begin.ConfState)
+}
+
+func founding(founders []wire.Member) *raftpb.ConfState {
+	s := new(raftpb.ConfState)
+	for _, f := range founders {
+		s.Voters = append(s.Voters, f.ID)
+	}
+	return s
+}
+
+// run starts the raft library on the log, from what was handed out.
+func (r *Replica) run(o wire.Origin, conf *raftpb.ConfState) {
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID:                        r.self,
 		ElectionTick:              int(r.cfg.ElectionTimeout / r.cfg.Tick),
 		HeartbeatTick:             int(r.cfg.Heartbeat / r.cfg.Tick),
 		Storage:                   raftStorage{r.log, r},
-		Applied:                   index,
+		Applied:                   r.handed,
 		AsyncStorageWrites:        true,
 		MaxSizePerMsg:             raftMessageBytes,
 		MaxCommittedSizePerReady:  raftCommittedBytes,
@@ -60,14 +76,11 @@ func (r *Replica) start(g wire.Genesis, founder wire.Member) {
 		r.fatal = fmt.Errorf("core: start raft: %w", err)
 		return
 	}
-	r.rn, r.genesis, r.founder = rn, g, founder
-	r.table = member.NewTable(founder)
-	r.conf = begin.ConfState
-	r.index, r.handed, r.applied, r.commits = 0, index, index, index
+	r.rn, r.genesis, r.origin, r.conf = rn, o.Genesis, o, conf
+	r.ballot, r.try, r.recovery = genesis.Ballot{}, nil, recovery{}
+	r.tombs, r.leavers = make(map[uint64]string), make(map[uint64]bool)
 	r.target = 0
 	r.stirred, r.dirty = true, true
-	r.term = term
-	clear(r.gone)
 }
 
 // step hands a message to the library. What it refuses is lost, as if the network had lost it.
@@ -86,6 +99,8 @@ func (r *Replica) Receive(now time.Duration, from id.PeerID, m wire.Message) {
 	p.seen = r.now
 	r.guard(func() {
 		switch m := m.(type) {
+		default:
+			r.onOther(from, m)
 		case *wire.Raft:
 			r.onRaft(from, m)
 		case *wire.Forward:
@@ -120,7 +135,7 @@ func (r *Replica) Receive(now time.Duration, from id.PeerID, m wire.Message) {
 // cannot be; what is refused here is what it would not survive.
 func (r *Replica) onRaft(from id.PeerID, m *wire.Raft) {
 	msg := m.Msg
-	if r.rn == nil || m.Genesis != r.genesis || msg.GetTo() != r.self {
+	if r.rn == nil || m.Genesis != r.genesis || msg.GetTo() != r.self || r.recovery.sealed(r.now) {
 		return
 	}
 	sender := msg.GetFrom()
@@ -140,6 +155,9 @@ func (r *Replica) onRaft(from id.PeerID, m *wire.Raft) {
 	}
 	if msg.GetTerm() > r.term+termJumpMost || msg.GetTerm() == 0 || msg.GetTerm() > termMost {
 		return
+	}
+	if sender == r.lead {
+		r.heardLead = r.now
 	}
 	if !r.acceptable(msg) {
 		return
@@ -258,7 +276,7 @@ func (r *Replica) drainRaft() {
 			default:
 				r.sendRaft(m)
 			}
-			if r.fatal != nil {
+			if r.fatal != nil || r.rn == nil {
 				return
 			}
 		}
@@ -298,7 +316,7 @@ func (r *Replica) persist(m *raftpb.Message) {
 
 // sendRaft sends a message of the library to the member it is for.
 func (r *Replica) sendRaft(m *raftpb.Message) {
-	if !wire.Exchanged(m.GetType()) || r.cfg.Preference != Normal && m.GetType() == raftpb.MsgPreVote && r.holdBack() {
+	if !wire.Exchanged(m.GetType()) || r.recovery.sealed(r.now) || r.cfg.Preference != Normal && m.GetType() == raftpb.MsgPreVote && r.holdBack() {
 		return
 	}
 	to, ok := r.peerOf(m.GetTo())

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/groups/logstore"
@@ -52,33 +53,35 @@ type Replica struct {
 	peers   map[id.PeerID]*peer
 	listed  []id.PeerID
 	version uint64 // of this member's hello
-	said    bool   // in that version: the history is empty
 
 	// The history that this member is part of; zero while blank.
 	genesis wire.Genesis
-	founder wire.Member
-	self    uint64 // member id; while blank, the one to join with
+	origin  wire.Origin
+	line    genesis.Line // as of what was handed out
+	self    uint64       // member id; while blank, the one to join with
 	table   *member.Table
-	gone    map[uint64]bool // members that said that they will not come back
-	former  bool            // this engine was part of a history that took it out
-	evicted bool            // that was just found in the log
+	tombs   map[uint64]string // members of this history that will never act again, and how that is known
+	leavers map[uint64]bool   // members that said that they go
+	former  bool              // this engine was part of a history that took it out
+	evicted bool              // that was just found in the log
 	rn      *raft.RawNode
 	stirred bool // rn may have something to say
 
-	role     raft.StateType
-	term     uint64
-	lead     uint64 // member id, zero if unknown
-	leadAt   time.Duration
-	soft     bool              // the leader, or its term, changed and that was not followed up
-	tell     bool              // nor were the peers outside told
-	index    Index             // user index handed out for applying
-	handed   uint64            // raft index handed out for applying
-	commits  uint64            // raft index that the library knows to be committed
-	applied  uint64            // raft index that the driver has applied
-	offset   uint64            // added to raft indices that the driver sees, so that they never repeat in another history
-	applying []*raftpb.Message // responses to give once the driver has applied, oldest first
-	conf     *raftpb.ConfState
-	target   uint64 // raft index from which on this member is online under the present leader
+	role      raft.StateType
+	term      uint64
+	lead      uint64 // member id, zero if unknown
+	leadAt    time.Duration
+	heardLead time.Duration     // last message from the leader
+	soft      bool              // the leader, or its term, changed and that was not followed up
+	tell      bool              // nor were the peers outside told
+	index     Index             // user index handed out for applying
+	handed    uint64            // raft index handed out for applying
+	commits   uint64            // raft index that the library knows to be committed
+	applied   uint64            // raft index that the driver has applied
+	offset    uint64            // added to raft indices that the driver sees, so that they never repeat in another history
+	applying  []*raftpb.Message // responses to give once the driver has applied, oldest first
+	conf      *raftpb.ConfState
+	target    uint64 // raft index from which on this member is online under the present leader
 
 	client  client
 	leader  leading
@@ -86,7 +89,17 @@ type Replica struct {
 	leaving leaving
 	snaps   snapshots
 	fetch   fetching
-	lasting bool // images outlive the process
+	lasting bool        // images outlive the process
+	asked   []*Question // that wait for an answer
+
+	ballot   genesis.Ballot
+	try      *genesis.Campaign // under way, to found a history
+	tries    uint64            // round of the last one
+	nextTry  time.Duration     // not before
+	met      bool              // there may be another history in sight
+	common   uint64            // raft index up to which the log is that of the history that takes this one in
+	gone     []wire.Gone       // histories that are over, the latest last
+	recovery recovery
 
 	campaign   campaigning
 	helloAt    time.Duration
@@ -130,12 +143,11 @@ func New(cfg Config, log logstore.Log) (*Replica, error) {
 		rng:     rand.New(rand.NewPCG(cfg.Seed, cfg.BootNonce)),
 		peers:   make(map[id.PeerID]*peer),
 		version: 1,
-		gone:    make(map[uint64]bool),
 		dirty:   true,
 		lasting: log.Images().Lasting(),
 	}
 	r.self = r.newID()
-	r.client.base = 1
+	r.client = client{session: max(cfg.BootNonce, 1), base: 1}
 	// Answers to an earlier life of this node must not look like answers to this one.
 	r.reads.lastID = r.rng.Uint64() >> 1
 	return r, nil
@@ -175,12 +187,22 @@ func (r *Replica) Tick(now time.Duration) {
 		r.tickSnapshots()
 		r.tickFetch()
 		r.tickCompact()
+		r.tickMerge()
+		r.tickRecovery()
+		r.tickAsked()
 	})
 }
 
 // tickRaft advances the library's clock.
 func (r *Replica) tickRaft() {
+	if r.recovery.sealed(r.now) {
+		return
+	}
 	r.tickCampaign()
+	// The library has no election timeout for those who do not vote, so they would believe in their last leader for ever.
+	if r.lead != 0 && !r.isVoter() && r.now-max(r.heardLead, r.leadAt) >= 2*r.cfg.ElectionTimeout {
+		_ = r.rn.ForgetLeader() // never fails
+	}
 	r.rn.Tick()
 	r.stirred = true
 }
@@ -243,6 +265,9 @@ func (r *Replica) work() {
 		r.sendReads()
 		if r.rn != nil {
 			r.planMembers()
+			r.workMerge()
+		}
+		if r.rn != nil {
 			r.proposeWaiting()
 			r.planSnapshots()
 			r.startReadRound()
@@ -259,12 +284,15 @@ type queued struct {
 	acked  []Ack
 	reads  []ReadReady
 	peers  []PeerAdvice
+	news   []News
+	answer []Answer
 	left   bool
 	reset  bool
 
 	drop     []uint64
 	diverged []Divergence
 	fetch    *Fetch
+	before   int // of apply, when reset was set
 }
 
 // exchange gives out what was queued, and takes the slices of the last time to be filled again.
@@ -278,8 +306,11 @@ func (q *queued) exchange(out *Output) {
 	out.Drop, q.drop = q.drop, emptied(out.Drop)
 	out.Diverged, q.diverged = q.diverged, emptied(out.Diverged)
 	out.Fetch, q.fetch = q.fetch, nil
+	out.News, q.news = q.news, emptied(out.News)
+	out.Answers, q.answer = q.answer, emptied(out.Answers)
 	out.Left, q.left = q.left, false
 	out.Reset, q.reset = q.reset, false
+	out.Before, q.before = q.before, 0
 }
 
 func emptied[T any](s []T) []T {
@@ -370,14 +401,21 @@ func (r *Replica) newGenesis() (g wire.Genesis) {
 // Stop fails all calls and reads that wait.
 func (r *Replica) Stop(now time.Duration) {
 	r.at(now)
-	if !r.ended {
-		r.ended = true
-		r.failAll(FailedClosed)
+	if r.ended {
+		return
+	}
+	r.ended = true
+	r.failAll(FailedClosed)
+	if r.rn != nil && r.leaving.asked && r.fatal == nil {
+		for _, who := range r.bonded() {
+			r.send(who, &wire.Farewell{Genesis: r.genesis, Member: r.self})
+		}
 	}
 }
 
 // failAll ends all calls and reads. Calls that were sent may have happened.
 func (r *Replica) failAll(unsent Failure) {
+	r.failAsked()
 	r.failCalls(unsent)
 	r.failReads()
 	r.dirty = true

@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
@@ -14,13 +15,13 @@ import (
 // State is the engine's part of a snapshot: everything that it has derived from the log up to some position. It depends
 // on the log alone, so all members have the same bytes for the same position.
 type State struct {
-	Genesis wire.Genesis
-	Founder wire.Member
-	Index   uint64 // raft index
-	Term    uint64 // of that entry
-	Conf    *raftpb.ConfState
-	User    Index         // commands up to here
-	Table   *member.Table // with the position of each member's session
+	Origin wire.Origin
+	Line   genesis.Line
+	Index  uint64 // raft index
+	Term   uint64 // of that entry
+	Conf   *raftpb.ConfState
+	User   Index         // commands up to here
+	Table  *member.Table // with the position of each member's session
 }
 
 const stateVersion = 1
@@ -29,13 +30,11 @@ var errState = errors.New("core: malformed state in a snapshot")
 
 // Encode returns the state as bytes:
 //
-//	version, genesis, founder as a change that adds it, index, term, configuration, user index, table
+//	version, origin, line, index, term, configuration, user index, table
 func (s *State) Encode() []byte {
 	b := append(make([]byte, 0, 256+64*s.Table.Len()), stateVersion)
-	b = append(b, s.Genesis[:]...)
-	founder := member.Encode(member.Op{Kind: member.Add, Member: s.Founder})
-	b = binary.AppendUvarint(b, uint64(len(founder)))
-	b = append(b, founder...)
+	b = wire.AppendOrigin(b, &s.Origin)
+	b = s.Line.Append(b)
 	b = binary.AppendUvarint(b, s.Index)
 	b = binary.AppendUvarint(b, s.Term)
 	b = wire.AppendConf(b, s.Conf)
@@ -45,11 +44,17 @@ func (s *State) Encode() []byte {
 
 // DecodeState reads what Encode wrote.
 func DecodeState(b []byte) (*State, error) {
-	if len(b) < 1+len(wire.Genesis{}) || b[0] != stateVersion {
+	if len(b) == 0 || b[0] != stateVersion {
 		return nil, errState
 	}
 	s := new(State)
-	b = b[1+copy(s.Genesis[:], b[1:]):]
+	var err error
+	if s.Origin, b, err = wire.DecodeOrigin(b[1:]); err != nil || !validOrigin(&s.Origin) {
+		return nil, errState
+	}
+	if s.Line, b, err = genesis.DecodeLine(b); err != nil {
+		return nil, errState
+	}
 	bad := false
 	uvarint := func() uint64 {
 		v, n := binary.Uvarint(b)
@@ -60,16 +65,6 @@ func DecodeState(b []byte) (*State, error) {
 		b = b[n:]
 		return v
 	}
-	size := uvarint()
-	if size > uint64(len(b)) {
-		return nil, errState
-	}
-	founder, err := member.Decode(b[:size])
-	if err != nil {
-		return nil, errState
-	}
-	s.Founder = founder.Member
-	b = b[size:]
 	s.Index, s.Term = uvarint(), uvarint()
 	if s.Conf, b, err = wire.DecodeConf(b); err != nil {
 		return nil, errState
@@ -88,12 +83,13 @@ func DecodeState(b []byte) (*State, error) {
 // nothing.
 func (r *Replica) stateAt(index, term uint64) *State {
 	return &State{
-		Genesis: r.genesis, Founder: r.founder, Index: index, Term: term, Conf: r.conf, User: r.index, Table: r.table,
+		Origin: r.origin, Line: r.line, Index: index, Term: term, Conf: r.conf, User: r.index, Table: r.table,
 	}
 }
 
 // adopt takes over the state of a snapshot in place of what was derived from the log so far.
 func (r *Replica) adopt(s *State) {
+	r.origin, r.line = s.Origin, s.Line
 	r.table, r.conf, r.index, r.handed = s.Table, s.Conf, s.User, s.Index
 	r.dirty = true
 }

@@ -2,12 +2,14 @@ package core
 
 import (
 	"bytes"
+	"reflect"
 	"slices"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"pgregory.net/rapid"
 
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
@@ -25,20 +27,20 @@ func TestStateEncoding(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		founder := drawMember(t)
-		make2 := func() [2]*member.Table { return [2]*member.Table{member.NewTable(founder), member.NewTable(founder)} }
+		make2 := func() [2]*member.Table { return [2]*member.Table{tableOf(founder), tableOf(founder)} }
 		tables := make2()
 		conf := &raftpb.ConfState{Voters: []uint64{founder.ID}, AutoLeave: new(bool)}
 		for range rapid.IntRange(0, 20).Draw(t, "members") {
 			m := drawMember(t)
-			promote, calls := rapid.Bool().Draw(t, "promote"), rapid.Uint64().Draw(t, "calls")
+			promote, calls := rapid.Bool().Draw(t, "promote"), rapid.IntRange(0, 5).Draw(t, "calls")
 			remove := rapid.IntRange(0, 3).Draw(t, "remove") == 0
 			for _, table := range tables {
 				apply(table, member.Op{Kind: member.Add, Member: m})
 				if promote {
 					apply(table, member.Op{Kind: member.Promote, Member: m})
 				}
-				if row := table.Get(m.ID); row != nil {
-					row.Calls = calls
+				for n := range calls {
+					table.Sessions.Take(m.Nonce|1, uint64(n+1))
 				}
 				if remove {
 					apply(table, member.Op{Kind: member.Remove, Member: m})
@@ -47,7 +49,7 @@ func TestStateEncoding(t *testing.T) {
 			conf.Learners = append(conf.Learners, m.ID)
 		}
 		s := &State{
-			Genesis: wire.Genesis{1, 2}, Founder: founder, Index: rapid.Uint64Range(1, 1<<62).Draw(t, "index"),
+			Origin: wire.Origin{Genesis: wire.Genesis{1, 2}, Founders: []wire.Member{founder}}, Line: drawLine(t), Index: rapid.Uint64Range(1, 1<<62).Draw(t, "index"),
 			Term: rapid.Uint64Range(1, 1<<62).Draw(t, "term"), Conf: conf, User: rapid.Uint64().Draw(t, "user"), Table: tables[0],
 		}
 		twin := *s
@@ -60,7 +62,7 @@ func TestStateEncoding(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got.Encode(), raw) || got.User != s.User || got.Founder != s.Founder || got.Table.Len() != s.Table.Len() || !sameConf(got.Conf, conf) {
+		if !bytes.Equal(got.Encode(), raw) || got.User != s.User || !reflect.DeepEqual(got.Origin, s.Origin) || !reflect.DeepEqual(got.Line, s.Line) || got.Table.Len() != s.Table.Len() || !sameConf(got.Conf, conf) {
 			t.Fatalf("got %+v, want %+v", got, s)
 		}
 		for _, row := range s.Table.All() {
@@ -78,11 +80,26 @@ func TestStateEncoding(t *testing.T) {
 	})
 }
 
+func tableOf(founder wire.Member) *member.Table {
+	return member.NewTable([]wire.Member{founder}, member.NewSessions(0))
+}
+
+func drawLine(t *rapid.T) genesis.Line {
+	l := genesis.Line{
+		Phase: genesis.Phase(rapid.IntRange(0, 2).Draw(t, "phase")), Attempt: rapid.Uint64().Draw(t, "attempt"), Into: wire.Genesis{3},
+		Key: genesis.Key{Forced: 1, Commands: rapid.Uint64().Draw(t, "commands"), ID: wire.Genesis{4}},
+	}
+	for i := range rapid.IntRange(0, 3).Draw(t, "absorbed") {
+		l.Absorbed = append(l.Absorbed, genesis.Absorption{From: wire.Genesis{byte(i)}, Attempt: 2, Booked: i%2 == 0, Commands: 5})
+	}
+	return l
+}
+
 func apply(t *member.Table, op member.Op) { t.Apply(op) }
 
 func FuzzDecodeState(f *testing.F) {
 	founder := wire.Member{ID: 7, Peer: id.PeerID{1}}
-	s := &State{Genesis: wire.Genesis{1}, Founder: founder, Index: 5, Term: 2, Conf: &raftpb.ConfState{Voters: []uint64{7}}, User: 3, Table: member.NewTable(founder)}
+	s := &State{Origin: founded(wire.Genesis{1}, 7), Index: 5, Term: 2, Conf: &raftpb.ConfState{Voters: []uint64{7}}, User: 3, Table: tableOf(founder)}
 	f.Add(s.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := DecodeState(b)
@@ -122,7 +139,7 @@ func TestConfOK(t *testing.T) {
 func TestStateFits(t *testing.T) {
 	t.Parallel()
 	founder := wire.Member{ID: 7, Peer: id.PeerID{1}}
-	table := member.NewTable(founder)
+	table := tableOf(founder)
 	table.Apply(member.Op{Kind: member.Add, Member: wire.Member{ID: 8, Peer: id.PeerID{2}}})
 	for _, c := range []struct {
 		conf *raftpb.ConfState

@@ -2,9 +2,13 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.etcd.io/raft/v3"
+
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
+	"github.com/mosaik-go/mosaik/groups/internal/member"
 )
 
 // online reports whether this member can serve: there is a leader, and what it had committed when this member met it is
@@ -35,6 +39,14 @@ func (r *Replica) buildStatus() *Status {
 		Committed: r.index,
 		RaftIndex: r.handed,
 		Since:     r.onlineAt,
+		Note:      r.note(),
+		Origin:    r.origin,
+		Absorbed:  r.line.Absorbed,
+	}
+	if r.rn != nil {
+		if ok, missing := r.majority(); !ok {
+			s.Missing = missing
+		}
 	}
 	s.Fetch, s.LogFirst = r.fetchStatus(), 1
 	if r.rn != nil {
@@ -50,7 +62,7 @@ func (r *Replica) buildStatus() *Status {
 			if row.ID == r.self {
 				m.Reachable, m.LastSeen = true, r.now
 			} else if p := r.peers[row.Peer]; p != nil {
-				m.Reachable, m.LastSeen = p.up && (p.hello == nil || p.hello.Nonce == row.Nonce), p.seen
+				m.Reachable, m.LastSeen = p.up && r.provenDead(row) == "", p.seen
 			}
 			if row.Voter {
 				s.Voters++
@@ -72,11 +84,22 @@ func (r *Replica) buildStatus() *Status {
 // sameStatus reports whether two statuses differ at most in positions and times, which change all the time.
 func sameStatus(a, b *Status) bool {
 	if a.Role != b.Role || a.Term != b.Term || a.Genesis != b.Genesis || a.Member != b.Member || a.Leader != b.Leader ||
-		a.Online != b.Online || a.Voters != b.Voters || a.Reason != b.Reason || len(a.Members) != len(b.Members) {
+		a.Online != b.Online || a.Voters != b.Voters || a.Reason != b.Reason || a.Note != b.Note ||
+		len(a.Absorbed) != len(b.Absorbed) || len(a.Missing) != len(b.Missing) || len(a.Members) != len(b.Members) {
 		return false
 	}
 	if (a.Fetch == nil) != (b.Fetch == nil) || a.Fetch != nil && *a.Fetch != *b.Fetch {
 		return false
+	}
+	for i := range a.Absorbed {
+		if a.Absorbed[i] != b.Absorbed[i] {
+			return false
+		}
+	}
+	for i := range a.Missing {
+		if a.Missing[i].Peer != b.Missing[i].Peer || a.Missing[i].Why != b.Missing[i].Why {
+			return false
+		}
 	}
 	for i := range a.Members {
 		x, y := a.Members[i], b.Members[i]
@@ -129,7 +152,7 @@ func (r *Replica) whyBlank() string {
 	for _, who := range r.bonded() {
 		if h := r.peers[who].hello; h != nil && !h.Genesis.IsZero() {
 			histories++
-		} else if h != nil {
+		} else if h != nil && h.Preference != member.Observer {
 			blank++
 		}
 	}
@@ -138,42 +161,62 @@ func (r *Replica) whyBlank() string {
 		return "joining: waiting for the leader to take this member in"
 	case r.cfg.Preference == Observer:
 		return "waiting for a member that is not an observer"
-	case blank < r.cfg.Expect:
-		return fmt.Sprintf("waiting for %d members to see each other, %d do", r.cfg.Expect, blank)
+	case blank < genesis.Quorum(r.cfg.Expect):
+		return fmt.Sprintf("waiting for %d of %d expected members to see each other, %d do", genesis.Quorum(r.cfg.Expect), r.cfg.Expect, blank)
 	default:
 		return "no member known yet: waiting a moment for one before founding the group"
 	}
 }
 
 func (r *Replica) whyNoLeader() string {
-	var missing []string
-	voters, here := 0, 0
-	gone := false
-	for _, row := range r.table.All() {
-		if !row.Voter {
-			continue
-		}
-		voters++
-		p := r.peers[row.Peer]
-		switch {
-		case row.ID == r.self:
-			here++
-		case p != nil && p.up && p.hello != nil && p.hello.Nonce != row.Nonce:
-			gone = true
-			missing = append(missing, row.Peer.Short()+" (restarted without its log)")
-		case p != nil && p.up:
-			here++
-		default:
-			missing = append(missing, row.Peer.Short())
-		}
-	}
-	need := voters/2 + 1
-	if here >= need {
+	voters := r.table.Voters()
+	ok, missing := r.majority()
+	here, need := max(voters-len(missing), 0), voters/2+1
+	if ok {
 		return fmt.Sprintf("no leader: an election is under way among %d of %d voters", here, voters)
 	}
-	text := fmt.Sprintf("no majority: %d of %d voters are here, %d are needed; missing: %s", here, voters, need, strings.Join(missing, ", "))
-	if gone {
-		text += "; a voter that restarted without its log cannot vote again, so the majority may be lost for good"
+	var names []string
+	for _, m := range missing {
+		names = append(names, m.Peer.Short()+" ("+m.Why+")")
+	}
+	text := fmt.Sprintf("no majority: %d of %d voters are here, %d are needed; missing: %s", here, voters, need, strings.Join(names, ", "))
+	switch lost, _ := r.provenLost(); {
+	case r.recovery.sealed(r.now):
+		text += "; recovering: the survivors stand still until one of them goes on"
+	case lost:
+		text += "; those cannot come back, so the group goes on without them once all other members are here"
+	case r.cfg.AvailabilityFirst > 0:
+		text += fmt.Sprintf("; the group goes on without them after %v", r.cfg.AvailabilityFirst)
 	}
 	return text
+}
+
+// note says in words what else is going on with the history.
+func (r *Replica) note() string {
+	switch {
+	case r.rn == nil:
+		return ""
+	case r.line.Phase == genesis.Frozen:
+		return fmt.Sprintf("merging into history %x: commands wait", r.line.Into[:5])
+	case !r.met:
+		return ""
+	}
+	var rivals []string
+	for _, who := range r.bonded() {
+		h := r.peers[who].hello
+		if h == nil || h.Genesis.IsZero() || h.Genesis == r.genesis || r.isGone(h.Genesis) {
+			continue
+		}
+		if text := fmt.Sprintf("%x", h.Genesis[:5]); !slices.Contains(rivals, text) {
+			rivals = append(rivals, text)
+		}
+	}
+	switch {
+	case len(rivals) == 0:
+		return ""
+	case r.lead == 0:
+		return "orphaned: other histories of the group are in sight (" + strings.Join(rivals, ", ") + "), and this one has no majority to merge with them"
+	default:
+		return "other histories of the group are in sight and will be merged: " + strings.Join(rivals, ", ")
+	}
 }

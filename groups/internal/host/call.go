@@ -116,6 +116,16 @@ func (r *Read) settle(ok bool) {
 	}
 }
 
+// unconfirmed returns why a read was not confirmed.
+func (g *Group) unconfirmed() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.leaving || g.dead {
+		return g.endLocked()
+	}
+	return ErrUnconfirmed
+}
+
 // Await waits until the local state is recent enough for a linearizable read that starts now. It fails with
 // [ErrUnconfirmed] when no leader confirmed that within the patience of the group, with the cause of the end when the
 // group ended, and with the cause of ctx. The Read may be used again if reusable.
@@ -126,7 +136,7 @@ func (g *Group) Await(ctx context.Context, r *Read) (reusable bool, err error) {
 	select {
 	case <-r.done:
 		if !r.ok {
-			return true, ErrUnconfirmed
+			return true, g.unconfirmed()
 		}
 		return true, nil
 	case <-ctx.Done():

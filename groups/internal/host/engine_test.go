@@ -40,6 +40,7 @@ type lineEngine struct {
 	failed  []core.Failed
 	imaged  []id.ID
 	fetched []error
+	answers []core.Answer
 }
 
 func (e *lineEngine) enter() func() {
@@ -78,6 +79,10 @@ func (e *lineEngine) Fetched(_ time.Duration, fetch uint64, state []byte, err er
 	e.fetched = append(e.fetched, err)
 }
 func (e *lineEngine) Leave(time.Duration) { defer e.enter()(); e.left = true }
+func (e *lineEngine) Ask(_ time.Duration, q *core.Question) {
+	defer e.enter()()
+	e.answers = append(e.answers, core.Answer{Question: q, Failure: "no"})
+}
 
 // Cancel knows only what has not been committed; a call counts as sent if its payload is "sent".
 func (e *lineEngine) Cancel(_ time.Duration, c *core.Call) {
@@ -102,8 +107,8 @@ func (e *lineEngine) Stop(time.Duration) {
 
 func (e *lineEngine) Flush(_ time.Duration, out *core.Output) {
 	defer e.enter()()
-	*out = core.Output{Failed: e.failed, Left: e.left}
-	e.failed = nil
+	*out = core.Output{Failed: e.failed, Left: e.left, Answers: e.answers}
+	e.failed, e.answers = nil, nil
 	if e.before != nil {
 		e.before(out)
 	}

@@ -32,6 +32,11 @@ const (
 	StateDiverged
 	GroupEnded
 	Lagged
+	Merged
+	Divergence
+	Forked
+	QuorumLost
+	QuorumRegained
 )
 
 var eventNames = [...]string{
@@ -51,6 +56,11 @@ var eventNames = [...]string{
 	StateDiverged:  "state diverged",
 	GroupEnded:     "group ended",
 	Lagged:         "lagged",
+	Merged:         "merged",
+	Divergence:     "divergence",
+	Forked:         "forked",
+	QuorumLost:     "quorum lost",
+	QuorumRegained: "quorum regained",
 }
 
 // String returns the name of the kind.
@@ -68,6 +78,14 @@ type Event struct {
 	Peer   id.PeerID // the peer it is about, zero when there is none
 	Reason string
 	Missed int // for Lagged
+
+	// For Merged, Divergence and Forked: short names of the histories, as Status has them, and how many commands it is
+	// about.
+	From, Into string
+	Commands   int
+
+	Lost  []id.PeerID // for QuorumLost and Forked: the voters that are missing
+	Lossy bool        // for Forked: commands that were acknowledged may be missing
 }
 
 // eventHub hands events to subscribers, each through a bounded queue. A subscriber that falls behind loses the oldest

@@ -76,6 +76,8 @@ type Group struct {
 	dead     bool   // the machine is not called any more either, and the group is over
 	cause    error  // why it is over
 
+	untaken []*core.News // the latest commands that were not taken over, oldest first
+
 	// Owned by the group loop.
 	out      core.Output
 	bonds    map[id.PeerID]*bond.Bond
@@ -100,6 +102,7 @@ const (
 	applyChunk   = 512       // commands applied under one hold of the machine's lock
 	backlogMax   = 256 << 10 // bytes applied before the engine is woken to hear of it
 	eventsBuffer = 256
+	divergedMost = 16 // histories whose commands are kept for the application
 )
 
 func newGroup(svc *Service, cfg GroupConfig, engine core.Engine, machine Machine, store logstore.Images) *Group {

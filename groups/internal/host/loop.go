@@ -119,6 +119,9 @@ func (g *Group) step(box *mailbox, applied uint64) {
 	for _, c := range box.cancels {
 		e.Cancel(now, &c.Call)
 	}
+	for _, q := range box.asks {
+		e.Ask(now, q)
+	}
 	if box.tick {
 		e.Tick(now)
 	}
@@ -179,11 +182,16 @@ func (g *Group) follow() {
 	for i := range out.Send {
 		g.send(&out.Send[i])
 	}
+	runs := out.Apply
 	if out.Reset {
+		for i := range runs[:out.Before] {
+			g.decided = append(g.decided, order{epoch: g.epoch, run: runs[i]})
+		}
+		runs = runs[out.Before:]
 		g.begin()
 	}
-	for i := range out.Apply {
-		o := order{epoch: g.epoch, run: out.Apply[i]}
+	for i := range runs {
+		o := order{epoch: g.epoch, run: runs[i]}
 		if in := o.run.Install; in != nil && g.fetch != nil && g.fetch.order.ID == in.Fetch {
 			o.fetched, g.fetch = g.fetch, nil
 		}
@@ -213,6 +221,12 @@ func (g *Group) follow() {
 	}
 	for _, p := range out.Peers {
 		g.advise(p)
+	}
+	for _, a := range out.Answers {
+		a.Question.Host.(chan core.Answer) <- a
+	}
+	for i := range out.News {
+		g.tell(&out.News[i])
 	}
 	if out.Status != nil {
 		g.publish(out.Status)
@@ -251,7 +265,7 @@ func (g *Group) begin() {
 	g.mu.Unlock()
 	g.decided = append(g.decided, order{reset: true, epoch: g.epoch})
 	g.events.emit(Event{Kind: StateReset})
-	g.log.Warn("this member was removed; it begins again with an empty machine")
+	g.log.Info("this member begins again with an empty machine, in another history or as a new member")
 }
 
 // diverged reports that this member's state, or the way it writes it out, is not what the group agreed on.

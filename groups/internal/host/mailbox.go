@@ -2,6 +2,7 @@ package host
 
 import (
 	"github.com/mosaik-go/mosaik/groups/internal/bond"
+	"github.com/mosaik-go/mosaik/groups/internal/core"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
 )
@@ -17,6 +18,7 @@ type mailbox struct {
 	cancels []*Call
 	reads   []*Read
 	bulk    []bulkEvent
+	asks    []*core.Question
 	listed  []id.PeerID
 	relist  bool // listed is to be taken over
 	tick    bool
@@ -43,6 +45,7 @@ const (
 
 func (m *mailbox) empty() bool {
 	return len(m.peers) == 0 && len(m.calls) == 0 && len(m.cancels) == 0 && len(m.reads) == 0 && len(m.bulk) == 0 &&
+		len(m.asks) == 0 &&
 		!m.relist && !m.tick && !m.wake && !m.leave && !m.stop
 }
 
@@ -53,6 +56,7 @@ func (m *mailbox) reset() {
 	m.cancels = recycle(m.cancels)
 	m.reads = recycle(m.reads)
 	m.bulk = recycle(m.bulk)
+	m.asks = recycle(m.asks)
 	m.listed, m.relist = nil, false
 	m.tick, m.wake, m.leave, m.stop = false, false, false, false
 }

@@ -42,6 +42,10 @@ type metrics struct {
 	stateSent     *prometheus.CounterVec
 	stateReceived *prometheus.CounterVec
 	diverged      *prometheus.CounterVec
+	merges        *prometheus.CounterVec
+	forks         *prometheus.CounterVec
+	untaken       *prometheus.CounterVec
+	lost          *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
@@ -95,6 +99,10 @@ func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
 		stateSent:     counter("state_bytes_sent", "Bytes of state sent to members that fetch it.", "group"),
 		stateReceived: counter("state_bytes_received", "Bytes of state fetched from other members.", "group"),
 		diverged:      counter("states_diverged", "Images that differ from what the group agreed on.", "group"),
+		merges:        counter("merges", "Histories of the group that became one, as seen by this member.", "group"),
+		forks:         counter("forks", "Times that this member went on without a lost majority.", "group"),
+		untaken:       counter("diverged_commands", "Commands of merged histories that were not taken over as they are.", "group"),
+		lost:          gauge("quorum_lost", "1 while there is no majority of voters.", "group"),
 	}
 }
 
@@ -119,7 +127,8 @@ func (m *metrics) forget(group id.ID) {
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		m.bonds, m.sent, m.received, m.bytesOut, m.bytesIn, m.elections, m.leaders, m.committed, m.voters, m.nonVoters,
 		m.size, m.online, m.applied, m.calls, m.latency, m.dropped, m.refused, m.logEntries, m.logBytes, m.images,
-		m.installed, m.fetchesFailed, m.fetchTime, m.stateSent, m.stateReceived, m.diverged,
+		m.installed, m.fetchesFailed, m.fetchTime, m.stateSent, m.stateReceived, m.diverged, m.merges, m.forks, m.untaken,
+		m.lost,
 	} {
 		v.DeletePartialMatch(labels)
 	}
@@ -152,6 +161,10 @@ type groupMetrics struct {
 	stateSent     prometheus.Counter
 	stateReceived prometheus.Counter
 	diverged      prometheus.Counter
+	merges        prometheus.Counter
+	forks         prometheus.Counter
+	untaken       prometheus.Counter
+	quorumLost    prometheus.Gauge
 }
 
 func (m *metrics) group(group id.ID) *groupMetrics {
@@ -182,6 +195,10 @@ func (m *metrics) group(group id.ID) *groupMetrics {
 		stateSent:     m.stateSent.WithLabelValues(g),
 		stateReceived: m.stateReceived.WithLabelValues(g),
 		diverged:      m.diverged.WithLabelValues(g),
+		merges:        m.merges.WithLabelValues(g),
+		forks:         m.forks.WithLabelValues(g),
+		untaken:       m.untaken.WithLabelValues(g),
+		quorumLost:    m.lost.WithLabelValues(g),
 	}
 }
 

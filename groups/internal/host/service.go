@@ -271,13 +271,13 @@ func (s *Service) Leave(ctx context.Context, g *Group) error {
 	return s.leave(ctx, m)
 }
 
-// leave takes the group out of service: departure within ctx, then bonds, entry, engine and machine. The caller has set
+// leave takes the group out of service: departure within ctx, then engine and machine, bonds, entry. The caller has set
 // m.last, or nobody else can reach m.
 func (s *Service) leave(ctx context.Context, m *membership) error {
 	g := m.group
 	err := g.depart(ctx)
+	g.stop() // before the bonds end, so that the others hear that this member is gone for good
 	s.withdraw(g)
-	g.stop()
 	s.forget(m)
 	return err
 }

@@ -40,7 +40,7 @@ func Plan(all []State, maxVoters int) (Op, bool) {
 	}
 	target, standing := Target(staying(all), maxVoters), 0
 	for _, m := range all {
-		if m.Voter && !m.Leaving && !m.Dead {
+		if m.Voter && !m.Observer && !m.Leaving && !m.Dead {
 			standing++
 		}
 	}
@@ -52,6 +52,12 @@ func Plan(all []State, maxVoters int) (Op, bool) {
 	for _, m := range all {
 		if m.Leaving && !m.Leader && (!m.Voter || majority(all, m.ID, false)) {
 			return op(Remove, m), true
+		}
+	}
+	// An observer votes only where it has saved a group that lost everybody else.
+	for _, m := range all {
+		if m.Voter && m.Observer && !m.Leader && standing > 0 && majority(all, m.ID, false) {
+			return op(Demote, m), true
 		}
 	}
 	if standing > target {
@@ -67,7 +73,7 @@ func Plan(all []State, maxVoters int) (Op, bool) {
 func Calm(all []State, maxVoters int) bool {
 	voters := 0
 	for _, m := range all {
-		if m.Dead || m.Leaving || !m.Healthy && !m.Leader {
+		if m.Dead || m.Leaving || !m.Healthy && !m.Leader || m.Voter && m.Observer {
 			return false
 		}
 		if m.Voter {

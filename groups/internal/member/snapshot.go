@@ -5,7 +5,7 @@ import (
 )
 
 // AppendTable appends the encoded table. Tables with equal content have equal encodings: members in order, each as a change
-// that adds it, its vote and the number of its last call; then who was taken out.
+// that adds it, and its vote; then who was taken out; then the sessions by their last use, with the number of the last call.
 func AppendTable(b []byte, t *Table) []byte {
 	all := t.All()
 	b = binary.AppendUvarint(b, uint64(len(all)))
@@ -16,11 +16,15 @@ func AppendTable(b []byte, t *Table) []byte {
 		} else {
 			b = append(b, 0)
 		}
-		b = binary.AppendUvarint(b, r.Calls)
 	}
 	b = binary.AppendUvarint(b, uint64(len(t.removed)))
 	for _, id := range t.removed {
 		b = binary.AppendUvarint(b, id)
+	}
+	b = binary.AppendUvarint(b, uint64(t.Sessions.Len()))
+	for id, calls := range t.Sessions.All {
+		b = binary.AppendUvarint(b, id)
+		b = binary.AppendUvarint(b, calls)
 	}
 	return b
 }
@@ -37,9 +41,9 @@ func DecodeTable(b []byte) (t *Table, rest []byte, err error) {
 		b = b[n:]
 		return v
 	}
-	t = &Table{rows: make(map[uint64]*Row)}
+	t = &Table{Sessions: NewSessions(0), rows: make(map[uint64]*Row)}
 	for n := uvarint(); n > 0 && !bad; n-- {
-		if len(b) < opSize+2 || b[opSize] > 1 {
+		if len(b) < opSize+1 || b[opSize] > 1 {
 			return nil, nil, errOp
 		}
 		op, err := Decode(b[:opSize])
@@ -48,7 +52,6 @@ func DecodeTable(b []byte) (t *Table, rest []byte, err error) {
 		}
 		r := &Row{Member: op.Member, Voter: b[opSize] == 1}
 		b = b[opSize+1:]
-		r.Calls = uvarint()
 		if t.rows[r.ID] != nil {
 			return nil, nil, errOp
 		}
@@ -60,6 +63,17 @@ func DecodeTable(b []byte) (t *Table, rest []byte, err error) {
 	}
 	for ; n > 0 && !bad; n-- {
 		t.removed = append(t.removed, uvarint())
+	}
+	sessions := uvarint()
+	if sessions > uint64(t.Sessions.most) {
+		return nil, nil, errOp
+	}
+	for ; sessions > 0 && !bad; sessions-- {
+		id, calls := uvarint(), uvarint()
+		if id == 0 || calls == 0 || t.Sessions.Calls(id) != 0 {
+			return nil, nil, errOp
+		}
+		t.Sessions.set(id, calls)
 	}
 	if bad {
 		return nil, nil, errOp

@@ -23,11 +23,12 @@ const (
 type Row struct {
 	wire.Member
 	Voter bool
-	Calls uint64 // number of the last call of its session in the log
 }
 
-// Table is the members of a group at some position of its log. It depends on the log alone.
+// Table is the members and sessions of a group at some position of its log. It depends on the log alone.
 type Table struct {
+	Sessions *Sessions
+
 	rows    map[uint64]*Row
 	removed []uint64 // the latest that were taken out, oldest first
 }
@@ -35,10 +36,12 @@ type Table struct {
 // removedKept is how many removed members are remembered, to tell them if they come back.
 const removedKept = 4096
 
-// NewTable returns the table with which a history begins: its founder, who votes.
-func NewTable(founder wire.Member) *Table {
-	t := &Table{rows: make(map[uint64]*Row)}
-	t.rows[founder.ID] = &Row{Member: founder, Voter: true}
+// NewTable returns the table with which a history begins: its founders, who vote.
+func NewTable(founders []wire.Member, sessions *Sessions) *Table {
+	t := &Table{Sessions: sessions, rows: make(map[uint64]*Row)}
+	for _, f := range founders {
+		t.rows[f.ID] = &Row{Member: f, Voter: true}
+	}
 	return t
 }
 
@@ -79,6 +82,11 @@ func (t *Table) Has(p id.PeerID) bool {
 		}
 	}
 	return false
+}
+
+// ByPeer returns the rows of a peer.
+func (t *Table) ByPeer(p id.PeerID) []*Row {
+	return slices.DeleteFunc(t.All(), func(r *Row) bool { return r.Peer != p })
 }
 
 // WasRemoved reports whether the member was taken out, as far as is remembered.

@@ -68,7 +68,8 @@ type Op struct {
 	Acked bool // a feed that is in the leader's log
 	Out   string
 	Index core.Index
-	Term  uint64 // in which it was acked
+	Term  uint64         // in which it was acked
+	In    core.GenesisID // the history in which it happened
 
 	w    *World
 	then func()
@@ -125,7 +126,7 @@ func (o *Op) read(n *Node, ok bool) {
 	if !o.Done {
 		o.OK = ok
 		if ok {
-			o.Out = n.State[o.Name]
+			o.Out, o.In = n.State[o.Name], n.Status.Genesis
 		}
 		o.finish()
 	}

@@ -50,6 +50,7 @@ type Node struct {
 	ready   *snapshot      // fetched, and not installed
 	refuses map[*Node]bool // rivals, with which there will be no bond
 	Refused []core.PeerAdvice
+	News    []core.News
 }
 
 // Entry is one applied item.
@@ -216,14 +217,26 @@ func (n *Node) flush() {
 		n.post(e)
 	}
 	var again []core.ReadReady
+	runs := out.Apply
 	if out.Reset {
 		n.w.tracef("%v begins anew", n)
+		for _, run := range append(n.applyQ, runs[:out.Before]...) {
+			n.applyRun(&run)
+		}
+		runs = runs[out.Before:]
 		n.epoch++
 		n.State, n.Log, n.applyQ = Machine{}, nil, nil
 		again, n.waiting = n.waiting, nil
 	}
-	n.applyQ = append(n.applyQ, out.Apply...)
+	n.applyQ = append(n.applyQ, runs...)
 	n.followSnapshots()
+	for _, x := range out.News {
+		n.w.tracef("%v news %d: %x -> %x, %d commands %s", n, x.Kind, x.From[:4], x.Into[:4], x.Commands, x.Reason)
+		n.News = append(n.News, x)
+	}
+	for _, a := range out.Answers {
+		a.Question.Host.(func(core.Answer))(a)
+	}
 	if out.Status != nil {
 		n.Status = out.Status
 		n.w.tracef("%v role=%d term=%d online=%v leader=%d members=%d %s", n, n.Status.Role, n.Status.Term, n.Status.Online,
@@ -332,8 +345,15 @@ func (n *Node) applyRun(run *core.Apply) {
 		result := n.State.Apply(cmd)
 		n.Log = append(n.Log, Entry{it.First, run.Term, cmd})
 		n.w.mix(it.Payload, n.Index, int(it.First))
+		if n.w.Applied != nil {
+			n.w.Applied(n, n.Log[len(n.Log)-1])
+		}
 		if it.Call != nil {
-			it.Call.Host.(*Op).applied(it.First, result)
+			o := it.Call.Host.(*Op)
+			if !o.Done && n.Status != nil {
+				o.In = n.Status.Genesis
+			}
+			o.applied(it.First, result)
 		}
 	}
 	if run.Mark != nil {

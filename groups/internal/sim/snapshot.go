@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/id"
 )
 
@@ -147,10 +148,10 @@ func (b *Bugs) engineState(raw []byte) []byte {
 	if b.SnapshotIndex && s.User > 0 {
 		s.User--
 	}
+	if b.SnapshotSessions {
+		s.Table.Sessions = member.NewSessions(0)
+	}
 	for _, row := range s.Table.All() {
-		if b.SnapshotSessions {
-			row.Calls = 0
-		}
 		if b.SnapshotVotes {
 			row.Voter = false
 		}

@@ -43,6 +43,8 @@ type World struct {
 
 	// Ended, if not nil, is told of every operation that ends.
 	Ended func(*Op)
+	// Applied, if not nil, is told of everything that is applied.
+	Applied func(*Node, Entry)
 
 	now     time.Duration
 	events  events

@@ -25,12 +25,13 @@ func Decode(src []byte) (Message, error) {
 		m = &Hello{
 			Seq: r.uint(), Heard: r.uint(), Ask: r.bool(),
 			Genesis: r.genesis(), Nonce: r.uint(), Member: r.uint(), Preference: r.preference(),
-			Empty: r.bool(), Leaving: r.bool(), Leader: r.peer(), Commands: r.uint(),
+			Leaving: r.bool(), Leader: r.peer(), Commands: r.uint(), Forced: r.uint(), Fixed: r.bool(), Frozen: r.bool(),
+			Gone: r.gone(),
 		}
 	case kindJoin:
 		m = &Join{Genesis: r.genesis(), Member: r.uint(), Nonce: r.uint(), Preference: r.preference()}
 	case kindAccept:
-		m = &Accept{Genesis: r.genesis(), Member: r.uint(), Founder: r.member()}
+		m = &Accept{Origin: r.origin(), Member: r.uint()}
 	case kindRemoved:
 		m = &Removed{Genesis: r.genesis(), Member: r.uint()}
 	case kindLeave:
@@ -39,7 +40,7 @@ func Decode(src []byte) (Message, error) {
 		m = &Left{Genesis: r.genesis(), Member: r.uint()}
 	case kindForward:
 		r.own()
-		m = &Forward{Genesis: r.genesis(), Member: r.uint(), First: r.uint(), Ack: r.bool(), Items: r.items()}
+		m = &Forward{Genesis: r.genesis(), Member: r.uint(), Session: r.uint(), First: r.uint(), Ack: r.bool(), Items: r.items()}
 	case kindAck:
 		m = &Ack{Genesis: r.genesis(), First: r.uint(), Calls: r.uint(), Index: r.uint()}
 	case kindExpect:
@@ -53,6 +54,9 @@ func Decode(src []byte) (Message, error) {
 	case kindFetching:
 		m = r.fetching()
 	default:
+		m = r.rival(kind)
+	}
+	if m == nil {
 		return nil, fmt.Errorf("%w: unknown kind %d", ErrMalformed, kind)
 	}
 	if r.bad || len(r.b) > 0 {
@@ -68,10 +72,17 @@ func (m *Hello) append(b []byte) []byte {
 	b = append(b, m.Genesis[:]...)
 	b = binary.AppendUvarint(b, m.Nonce)
 	b = binary.AppendUvarint(b, m.Member)
-	b = appendBool(append(b, m.Preference), m.Empty)
-	b = appendBool(b, m.Leaving)
+	b = appendBool(append(b, m.Preference), m.Leaving)
 	b = append(b, m.Leader[:]...)
-	return binary.AppendUvarint(b, m.Commands)
+	b = binary.AppendUvarint(b, m.Commands)
+	b = binary.AppendUvarint(b, m.Forced)
+	b = appendBool(appendBool(b, m.Fixed), m.Frozen)
+	b = binary.AppendUvarint(b, uint64(len(m.Gone)))
+	for _, g := range m.Gone {
+		b = append(append(b, g.From[:]...), g.Into[:]...)
+		b = binary.AppendUvarint(b, g.Round)
+	}
+	return b
 }
 
 func (m *Join) append(b []byte) []byte {
@@ -82,9 +93,7 @@ func (m *Join) append(b []byte) []byte {
 }
 
 func (m *Accept) append(b []byte) []byte {
-	b = append(b, m.Genesis[:]...)
-	b = binary.AppendUvarint(b, m.Member)
-	return appendMember(b, &m.Founder)
+	return binary.AppendUvarint(appendOrigin(b, &m.Origin), m.Member)
 }
 
 func (m *Removed) append(b []byte) []byte {
@@ -102,6 +111,7 @@ func (m *Left) append(b []byte) []byte {
 func (m *Forward) append(b []byte) []byte {
 	b = append(b, m.Genesis[:]...)
 	b = binary.AppendUvarint(b, m.Member)
+	b = binary.AppendUvarint(b, m.Session)
 	b = binary.AppendUvarint(b, m.First)
 	b = appendBool(b, m.Ack)
 	b = binary.AppendUvarint(b, uint64(len(m.Items)))

@@ -40,6 +40,24 @@ const (
 	kindRaft
 )
 
+// Kinds of founding, merging and forking.
+const (
+	kindPrepare byte = iota + 30
+	kindPromise
+	kindElect
+	kindElected
+	kindFounded
+	kindAbsorb
+	kindVerdict
+	kindRepropose
+	kindReproposed
+	kindMuster
+	kindStanding
+	kindFork
+	kindTransfer
+	kindFarewell
+)
+
 // PreferenceMost is the highest value of a preference: the members' wish to lead, as core.Preference counts it.
 const PreferenceMost = 2
 
@@ -61,10 +79,19 @@ type Hello struct {
 	Nonce      uint64  // of the engine's life
 	Member     uint64  // the sender's id in that history, or the one it asks to join with
 	Preference uint8
-	Empty      bool      // the history is the sender's alone and holds no command
 	Leaving    bool      // the sender is about to go for good
 	Leader     id.PeerID // zero: unknown
 	Commands   uint64    // user index committed
+	Forced     uint64    // forks that were forced, among those that led to the history
+	Fixed      bool      // the history cannot be proposed again elsewhere: its log does not reach back far enough
+	Frozen     bool      // the history takes no commands, since it is about to merge into another
+	Gone       []Gone    // histories that the sender knows to be over, the latest last
+}
+
+// Gone says that a history is over, and which one its members went to.
+type Gone struct {
+	From, Into Genesis
+	Round      uint64 // of the muster after which a survivor forked Into off; zero if From agreed on its end
 }
 
 // Join asks the leader to be taken in as the given member.
@@ -75,11 +102,10 @@ type Join struct {
 	Preference uint8
 }
 
-// Accept tells a joiner that it is a member, and the founder with whom the history began.
+// Accept tells a joiner that it is a member, and how the history began.
 type Accept struct {
-	Genesis Genesis
-	Member  uint64
-	Founder Member
+	Origin Origin
+	Member uint64
 }
 
 // Removed tells a member that it was taken out of the group.
@@ -107,10 +133,12 @@ type Item struct {
 	Payload []byte
 }
 
-// Forward hands calls to the leader. They have consecutive numbers in the member's session.
+// Forward hands calls to the leader. They have consecutive numbers in the session, which is the caller's wherever it is a
+// member.
 type Forward struct {
 	Genesis Genesis
 	Member  uint64
+	Session uint64
 	First   uint64 // number of the first item
 	Ack     bool   // an Ack is wanted once they are in the log
 	Items   []Item

@@ -1,0 +1,93 @@
+package core
+
+import (
+	"slices"
+
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
+)
+
+// goneMost bounds the histories that a member remembers to be over.
+const goneMost = 16
+
+// isGone reports whether this member knows the history to be over. One that was merely left for a fork may live on.
+func (r *Replica) isGone(g wire.Genesis) bool {
+	return slices.ContainsFunc(r.gone, func(x wire.Gone) bool { return x.From == g && x.Round == 0 })
+}
+
+// noteGone remembers that a history is over. Forks are remembered by those who took part in them only: to others the
+// history that was left may be as good as the one that was begun.
+func (r *Replica) noteGone(x wire.Gone) {
+	if slices.Contains(r.gone, x) || x.From.IsZero() || x.Into.IsZero() || x.From == x.Into {
+		return
+	}
+	if len(r.gone) >= goneMost {
+		r.gone = r.gone[1:]
+	}
+	r.gone = append(slices.Clone(r.gone), x) // hellos that were sent hold the old ones
+}
+
+// onGone follows news of histories that are over. It reports whether this member's was among them.
+func (r *Replica) onGone(m *wire.Hello) bool {
+	for _, x := range m.Gone {
+		mine := !r.genesis.IsZero() && x.From == r.genesis
+		switch {
+		case !mine && x.Round == 0:
+			r.noteGone(x)
+		case mine && (x.Round == 0 || x.Round == r.recovery.round && r.recovery.sealed(r.now)):
+			r.moveTo(x.Into, x.Round, false)
+			return true
+		}
+	}
+	return false
+}
+
+// moveTo leaves a history that is over for another one. round is that of the fork, if it was one;
+// final says that this member has followed the old one to its last
+// entry, so that it knows which of its calls that took in.
+func (r *Replica) moveTo(into wire.Genesis, round uint64, final bool) {
+	from, commands := r.genesis, r.index
+	news := News{Kind: NewsMerged, From: from, Into: into, Commands: commands}
+	if round != 0 {
+		news.Kind = NewsFollowed
+	}
+	r.due.news = append(r.due.news, news)
+	kept := round != 0 || r.cfg.Merge == MergeRepropose
+	if !kept {
+		r.surface(into)
+	}
+	r.noteGone(wire.Gone{From: from, Into: into, Round: round})
+	r.becomeBlank()
+	r.startAnew()
+	k := &r.client
+	if final {
+		for i := range k.calls {
+			k.calls[i].sent = false
+		}
+	}
+	if !kept {
+		r.failSent()
+		k.restart(r.newID())
+	}
+	r.announce()
+	r.askToJoin()
+}
+
+// surface hands out the commands of this history that no other one has taken in.
+func (r *Replica) surface(into wire.Genesis) {
+	calls, err := r.callsAfter(r.common)
+	if err != nil {
+		r.fatal = err
+		return
+	}
+	n := News{Kind: NewsDivergence, From: r.genesis, Into: into, Commands: r.index}
+	for _, c := range calls {
+		n.Items = append(n.Items, Item{First: c.index, Count: int(c.Count), Payload: c.Payload})
+	}
+	r.due.news = append(r.due.news, n)
+}
+
+// keyOf returns the key of the history that a peer belongs to.
+func keyOf(h *wire.Hello) genesis.Key {
+	return genesis.Key{Fixed: h.Fixed, Forced: h.Forced, Commands: h.Commands, ID: h.Genesis}
+}

@@ -1,0 +1,497 @@
+package core
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
+	"github.com/mosaik-go/mosaik/groups/internal/member"
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
+	"github.com/mosaik-go/mosaik/id"
+)
+
+// A history without a majority of its voters can do nothing. It goes on only as another history that a survivor forks off
+// from it: the log stays, with all that stands in it, the survivor becomes the only voter, and everybody else joins. To
+// change the voters of the old history instead would not do, since several survivors could do it differently.
+//
+// One member musters all others that are there: they stand still from then on, so that nothing is acknowledged any more,
+// and say how far their logs reach. Who reaches farthest forks.
+//
+// This happens by itself when there is proof that the majority is gone for good: volatile members that come back under a
+// new nonce, that said farewell, or that went on in another history. With proof about so many voters that those left
+// cannot have missed anything that was acknowledged, nothing is lost; see lossy. Mere silence proves nothing.
+
+const (
+	sealFor        = 5 * time.Second // members stand still after a muster, unless the fork comes
+	musterPatience = 2 * time.Second
+	standEvery     = time.Second // between musters
+)
+
+// recovery is the state of a member while its history may have lost its majority.
+type recovery struct {
+	look  bool          // something changed that may be proof
+	until time.Duration // the member stands still until then
+	round uint64        // of the muster because of which it does; it follows the fork that comes of it
+	next  time.Duration // no muster before
+	lost  time.Duration // since when there has been no majority, zero while there is one
+	told  bool          // NewsQuorumLost
+
+	muster *muster
+}
+
+// muster is a muster that this member called.
+type muster struct {
+	round    uint64
+	reason   wire.Reason
+	peek     bool
+	began    time.Duration
+	asked    []id.PeerID
+	got      map[id.PeerID]*wire.Standing
+	question *Question // of an operator, nil if it came about by itself
+}
+
+func (v *recovery) sealed(now time.Duration) bool { return now < v.until }
+
+// provenDead says how it is known that a member will never act again under its id; empty if it is not.
+func (r *Replica) provenDead(row *member.Row) string {
+	if row.ID == r.self {
+		return ""
+	}
+	if why := r.tombs[row.ID]; why != "" {
+		return why
+	}
+	if row.Peer == r.cfg.Self {
+		return "restarted without its log" // that was this node, in an earlier life
+	}
+	p := r.peers[row.Peer]
+	if p == nil || !p.up || p.hello == nil || p.hello.Member == row.ID {
+		return ""
+	}
+	if p.hello.Nonce != row.Nonce {
+		return "restarted without its log"
+	}
+	return "begins anew as another member"
+}
+
+// onFarewell notes that a member has ended.
+func (r *Replica) onFarewell(from id.PeerID, m *wire.Farewell) {
+	if r.rn == nil || m.Genesis != r.genesis {
+		return
+	}
+	if row := r.table.Get(m.Member); row != nil && row.Peer == from {
+		r.tombs[m.Member] = "said farewell"
+		r.recovery.look = true
+		r.leader.plan = true
+	}
+}
+
+// newcomers returns the members that the log adds beyond what was handed out. Others may know them already.
+func (r *Replica) newcomers() []*member.Row {
+	last, err := r.log.LastIndex()
+	if err != nil || last <= r.handed {
+		return nil
+	}
+	entries, err := r.log.Entries(r.handed+1, last+1, math.MaxUint64)
+	if err != nil {
+		return nil
+	}
+	var out []*member.Row
+	for _, e := range entries {
+		if e.GetType() != raftpb.EntryConfChangeV2 {
+			continue
+		}
+		op, err := changeOf(e)
+		if err != nil {
+			return out
+		}
+		if op.Kind == member.Add {
+			out = append(out, &member.Row{Member: op.Member})
+		}
+	}
+	return out
+}
+
+// provenLost reports whether there is proof that this member will never again be part of a majority of the voters that it
+// knows. That does not exclude that others know of other voters, so all must be asked. lossy says that the voters that are
+// gone can have had something that nobody else has.
+func (r *Replica) provenLost() (lost, lossy bool) {
+	dead, voters := 0, 0
+	for _, row := range r.table.All() {
+		if !row.Voter {
+			continue
+		}
+		voters++
+		if r.provenDead(row) != "" {
+			dead++
+		}
+	}
+	return voters-dead < voters/2+1, dead >= voters/2+1
+}
+
+// survivors returns the peers that are members of this history and there; all says that every member is, but for those
+// proven dead.
+func (r *Replica) survivors() (there []id.PeerID, all bool) {
+	all = true
+	for _, row := range append(r.table.All(), r.newcomers()...) {
+		if row.ID == r.self || r.provenDead(row) != "" {
+			continue
+		}
+		p := r.peers[row.Peer]
+		if p == nil || !p.up || p.hello == nil || p.hello.Member != row.ID || p.hello.Genesis != r.genesis && !p.hello.Genesis.IsZero() {
+			all = false // one that is blank was taken in and has not begun, so it has nothing
+		}
+	}
+	for _, who := range r.bonded() {
+		h := r.peers[who].hello
+		if h == nil || h.Genesis != r.genesis {
+			continue
+		}
+		if row := r.table.Get(h.Member); row == nil || r.provenDead(row) == "" {
+			there = append(there, who)
+		}
+	}
+	return there, all
+}
+
+// majority reports whether enough voters are there, as far as this member sees, and which are not.
+func (r *Replica) majority() (bool, []Missing) {
+	var missing []Missing
+	here, voters := 0, 0
+	for _, row := range r.table.All() {
+		if !row.Voter {
+			continue
+		}
+		voters++
+		p := r.peers[row.Peer]
+		why := r.provenDead(row)
+		switch {
+		case row.ID == r.self:
+			here++
+		case why != "":
+			missing = append(missing, Missing{Peer: row.Peer, Why: why, Dead: true, Seen: r.seen(row.Peer)})
+		case p != nil && p.up:
+			here++
+		default:
+			missing = append(missing, Missing{Peer: row.Peer, Why: "not reachable", Seen: r.seen(row.Peer)})
+		}
+	}
+	return here >= voters/2+1, missing
+}
+
+func (r *Replica) seen(who id.PeerID) time.Duration {
+	if p := r.peers[who]; p != nil {
+		return p.seen
+	}
+	return 0
+}
+
+// tickRecovery looks whether the history can still go on, and calls a muster if it cannot and may be forked.
+func (r *Replica) tickRecovery() {
+	v := &r.recovery
+	if r.rn == nil {
+		return
+	}
+	if r.table.Get(r.self) == nil {
+		r.tickJoining()
+		return
+	}
+	r.tickMuster()
+	if r.lead != 0 && !v.look && v.lost == 0 {
+		return
+	}
+	v.look = false
+	ok, missing := r.majority()
+	if ok {
+		if v.told {
+			r.due.news = append(r.due.news, News{Kind: NewsQuorumBack, From: r.genesis})
+		}
+		v.lost, v.told = 0, false
+		return
+	}
+	if v.lost == 0 {
+		v.lost, r.dirty = r.now, true
+	}
+	if !v.told && r.lead == 0 {
+		v.told = true
+		n := News{Kind: NewsQuorumLost, From: r.genesis, Reason: r.whyNoLeader()}
+		for _, m := range missing {
+			n.Lost = append(n.Lost, m.Peer)
+		}
+		r.due.news = append(r.due.news, n)
+	}
+	if v.muster != nil || v.sealed(r.now) || r.now < v.next || r.leaving.asked {
+		return
+	}
+	there, all := r.survivors()
+	if len(there) > 0 && there[0].Compare(r.cfg.Self) < 0 {
+		return // that one musters
+	}
+	switch lost, _ := r.provenLost(); {
+	case lost && all:
+		r.callMuster(wire.Proven, there, nil)
+	case r.cfg.AvailabilityFirst > 0 && r.lead == 0 && r.now-v.lost >= r.cfg.AvailabilityFirst:
+		r.callMuster(wire.Availability, there, nil)
+	}
+}
+
+// tickJoining looks whether a member that has not come as far in the log as to find itself there still has somebody to
+// get the rest from. If all that were part of the history have left it, the joiner has nothing that it could save.
+func (r *Replica) tickJoining() {
+	if r.lead != 0 || r.now-r.leadAt < 2*r.cfg.ElectionTimeout || r.leaving.asked {
+		return
+	}
+	if len(r.bondedIf(func(p *peer) bool { return p.hello == nil || p.hello.Genesis == r.genesis })) == 0 {
+		r.beginAnew()
+	}
+}
+
+// callMuster asks all survivors to stand still and report.
+func (r *Replica) callMuster(reason wire.Reason, there []id.PeerID, q *Question) {
+	m := &muster{
+		round: r.rng.Uint64(), reason: reason, began: r.now, asked: there, got: make(map[id.PeerID]*wire.Standing), question: q,
+	}
+	m.peek = q != nil && q.Kind == AskPlan
+	r.recovery.muster = m
+	r.recovery.next = r.now + standEvery
+	for _, who := range there {
+		r.send(who, &wire.Muster{Genesis: r.genesis, Round: m.round, Reason: reason, Peek: m.peek})
+	}
+	if !m.peek {
+		r.seal(m.round)
+	}
+	r.finishMuster()
+}
+
+func (r *Replica) seal(round uint64) {
+	r.recovery.until, r.recovery.round = r.now+sealFor, round
+	r.dirty = true
+}
+
+func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
+	if r.rn == nil || m.Genesis != r.genesis || r.leaving.asked {
+		return
+	}
+	s := r.standing(m.Round)
+	switch lost, _ := r.provenLost(); {
+	case m.Peek, r.table.Get(r.self) == nil: // one that is only about to join has no say
+	case m.Reason == wire.Proven:
+		s.Refused = !lost
+	case m.Reason == wire.Availability:
+		s.Refused = r.cfg.AvailabilityFirst == 0 || r.lead != 0
+	default:
+		s.Refused = r.online()
+	}
+	if !s.Refused && !m.Peek {
+		r.seal(m.Round)
+	}
+	r.send(from, s)
+}
+
+// standing describes this member's log.
+func (r *Replica) standing(round uint64) *wire.Standing {
+	s := &wire.Standing{Genesis: r.genesis, Round: round, Member: r.self, Commands: r.index}
+	if last, err := r.log.LastIndex(); err == nil {
+		s.Last = last
+		s.Term, _ = r.log.Term(last)
+	}
+	return s
+}
+
+func (r *Replica) onStanding(from id.PeerID, m *wire.Standing) {
+	x := r.recovery.muster
+	if x == nil || r.rn == nil || m.Genesis != r.genesis || m.Round != x.round || !slices.Contains(x.asked, from) {
+		return
+	}
+	x.got[from] = m
+	r.finishMuster()
+}
+
+// tickMuster gives up a muster that not all have answered.
+func (r *Replica) tickMuster() {
+	m := r.recovery.muster
+	if m == nil || r.now-m.began < musterPatience {
+		return
+	}
+	if m.peek {
+		r.endMuster("")
+		return
+	}
+	r.endMuster("not every survivor answered")
+}
+
+// endMuster ends a muster without a fork.
+func (r *Replica) endMuster(failure string) {
+	m := r.recovery.muster
+	r.recovery.muster = nil
+	if !m.peek {
+		r.recovery.until, r.recovery.round = 0, 0
+	}
+	if m.question != nil {
+		a := Answer{Question: m.question, Failure: failure}
+		if m.peek {
+			a.Plan = r.planOf(m)
+		}
+		r.answer(a)
+	}
+}
+
+// finishMuster forks, or has somebody fork, once all have answered.
+func (r *Replica) finishMuster() {
+	m := r.recovery.muster
+	if len(m.got) < len(m.asked) {
+		return
+	}
+	if m.peek {
+		r.endMuster("")
+		return
+	}
+	best, at := r.standing(m.round), r.cfg.Self
+	for _, who := range m.asked {
+		s := m.got[who]
+		if s.Refused {
+			r.endMuster("member " + who.Short() + " does not see the majority as lost")
+			return
+		}
+		if s.Term > best.Term || s.Term == best.Term && (s.Last > best.Last || s.Last == best.Last && s.Member < best.Member) {
+			best, at = s, who
+		}
+	}
+	_, lossy := r.provenLost()
+	lossy = lossy || m.reason != wire.Proven
+	r.recovery.muster = nil
+	if m.question != nil {
+		r.answer(Answer{Question: m.question})
+	}
+	if at == r.cfg.Self {
+		r.fork(m.reason, m.round, lossy)
+		return
+	}
+	r.send(at, &wire.Fork{Genesis: r.genesis, Round: m.round, Reason: m.reason, Lossy: lossy})
+}
+
+func (r *Replica) onFork(_ id.PeerID, m *wire.Fork) {
+	if r.rn != nil && m.Genesis == r.genesis && r.recovery.sealed(r.now) && r.recovery.round == m.Round && !r.leaving.asked {
+		r.fork(m.Reason, m.Round, m.Lossy)
+	}
+}
+
+// fork begins a history with this member as its only voter and the whole log of the present one. The state machine stays
+// as it is, and so do the calls under way.
+func (r *Replica) fork(reason wire.Reason, round uint64, lossy bool) {
+	founder := wire.Member{ID: r.newID(), Peer: r.cfg.Self, Nonce: r.cfg.BootNonce, Preference: uint8(r.cfg.Preference)}
+	_, missing := r.majority()
+	first, err := r.log.FirstIndex()
+	if err != nil {
+		r.fatal = fmt.Errorf("core: fork: %w", err)
+		return
+	}
+	term, err := r.log.Term(first - 1)
+	if err != nil {
+		r.fatal = fmt.Errorf("core: fork: %w", err)
+		return
+	}
+	entries, commands, err := r.inherit(first)
+	if err != nil {
+		r.fatal = fmt.Errorf("core: fork: %w", err)
+		return
+	}
+	at, last := first-1, first-1
+	if n := len(entries); n > 0 {
+		last = entries[n-1].GetIndex()
+	}
+	begin := &raftpb.SnapshotMetadata{Index: &at, Term: &term, ConfState: founding([]wire.Member{founder})}
+	if err := r.log.Reset(begin); err != nil {
+		r.fatal = fmt.Errorf("core: fork: %w", err)
+		return
+	}
+	now, common := max(r.term, firstTerm), r.commits
+	if err := r.log.Append(&raftpb.HardState{Term: &now, Commit: &last}, entries); err != nil {
+		r.fatal = fmt.Errorf("core: fork: %w", err)
+		return
+	}
+	// What is not known to be committed may differ from what others have.
+	parent, old := wire.Parent{Raft: common, Commands: commands, Reason: reason, Lossy: lossy}, r.genesis
+	origin := r.origin.Fork(r.newGenesis(), founder, parent)
+	r.table = member.NewTable(origin.Founders, r.table.Sessions)
+	r.self, r.applying, r.campaign = founder.ID, nil, campaigning{}
+	r.lead, r.role, r.leadAt, r.soft, r.evicted = 0, 0, r.now, false, false
+	r.term, r.commits = now, last
+	r.leader = leading{}
+	r.dropImages() // they are states of the history that is left
+	r.endFetch()
+	r.snaps, r.fetch = snapshots{lastID: r.snaps.lastID}, fetching{lastID: r.fetch.lastID}
+	r.reads.restart()
+	r.client.next, r.client.retry = 0, true
+	r.noteGone(wire.Gone{From: old, Into: origin.Genesis, Round: round})
+	n := News{Kind: NewsForked, From: old, Into: origin.Genesis, Commands: commands, Lossy: lossy, Reason: reasonText(reason)}
+	for _, m := range missing {
+		n.Lost = append(n.Lost, m.Peer)
+	}
+	r.due.news = append(r.due.news, n)
+	r.run(origin, begin.ConfState)
+	if r.rn != nil {
+		_ = r.rn.Campaign() // it fails only where there is nothing to win
+		r.announce()
+	}
+}
+
+// inherit returns the log as a fork takes it over: without the changes of members, and thawed. It returns the user index
+// at its end too.
+func (r *Replica) inherit(first uint64) ([]*raftpb.Entry, Index, error) {
+	last, err := r.log.LastIndex()
+	if err != nil || last < first {
+		return nil, r.index, err
+	}
+	old, err := r.log.Entries(first, last+1, math.MaxUint64)
+	if err != nil {
+		return nil, 0, err
+	}
+	out := make([]*raftpb.Entry, len(old))
+	tail := leading{line: r.line.Clone(), calls: r.table.Sessions.Clone(), end: r.index}
+	for i, e := range old {
+		out[i] = e
+		switch {
+		case e.GetType() != raftpb.EntryNormal:
+			out[i] = &raftpb.Entry{Term: e.Term, Index: e.Index, Type: raftpb.EntryNormal.Enum()}
+		case e.GetIndex() <= r.handed || len(e.Data) == 0:
+		case isControl(e.Data):
+			if err := tail.followControl(e.Data); err != nil {
+				return nil, 0, err
+			}
+		default:
+			var session uint64
+			err := eachItem(e.Data, func(s uint64, _ int) { session = s }, func(number uint64, count int, _ []byte) {
+				if tail.line.Phase == genesis.Active && tail.calls.Take(session, number) {
+					tail.end += Index(count)
+				}
+			})
+			if err != nil {
+				return nil, 0, err
+			}
+		}
+	}
+	if tail.line.Phase == genesis.Frozen {
+		thaw := genesis.Entry{Attempt: tail.line.Attempt}
+		out = append(out, &raftpb.Entry{
+			Term: out[len(out)-1].Term, Index: proto.Uint64(last + 1), Type: raftpb.EntryNormal.Enum(),
+			Data: control(genesis.Thaw, thaw.Append(nil)),
+		})
+	}
+	return out, tail.end, nil
+}
+
+func reasonText(reason wire.Reason) string {
+	switch reason {
+	case wire.Proven:
+		return "the majority was proven never to come back"
+	case wire.Ordered:
+		return "an operator ordered it"
+	default:
+		return "the group prefers to go on without a majority"
+	}
+}
