@@ -32,7 +32,6 @@ type history struct {
 	merger   Merger
 	pending  bool // an entry about merging is on its way into the log
 	seen     map[ID]Rival
-	chunk    []command // the last that was sent
 }
 
 func (h *history) key() Key { return Key{Commands: uint64(len(h.log)), ID: h.id} }
