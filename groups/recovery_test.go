@@ -162,3 +162,30 @@ func TestAvailabilityFirst(t *testing.T) {
 		}
 	})
 }
+
+// An observer that is all that is left saves what the group holds, and neither votes nor leads once somebody else can.
+func TestObserverSavesTheGroup(t *testing.T) {
+	t.Parallel()
+	net := testnet.Loopback(t, 2)
+	meet(t, net)
+	key := groups.RandomKey()
+	watcher := join(t, net.Node(0), key, groups.WithPreference(groups.Observer), quick)
+	keen := join(t, net.Node(1), key, quick)
+	within(t, bootstrapLimit, "online", watcher.When().Online)
+	within(t, bootstrapLimit, "online", keen.When().Online)
+	for range 5 {
+		execute(t, keen, 1)
+	}
+	reaches(t, watcher, 5)
+	net.Kill(1)
+	net.Restart(1)
+	meet(t, net)
+	back := join(t, net.Node(1), key, quick)
+	within(t, 20*time.Second, "online", back.When().Online)
+	within(t, 20*time.Second, "the other leads again", back.When().IsLeader)
+	equal(t, "sum", execute(t, back, 1).Value, 6)
+	net.WaitFor("the observer does not vote", func() bool { return back.Status().Voters == 1 })
+	if st := back.Status(); len(st.Lineage) != 1 || !st.Lineage[0].Lossy {
+		t.Errorf("lineage %+v: the only voter was lost, and with it possibly commands", st.Lineage)
+	}
+}
