@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
+
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/internal/node"
 	"github.com/mosaik-go/mosaik/streams"
@@ -119,10 +121,131 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+var transports = []string{"local", "tcp", "quic"}
+
+// A struct of 100 bytes, from one producer to several consumers.
 func BenchmarkStruct100(b *testing.B) {
-	for _, tr := range []string{"local", "tcp", "quic"} {
-		for _, n := range []int{1, 4, 16} {
+	for _, tr := range transports {
+		for _, n := range []int{1, 4, 16, 64} {
 			b.Run(fmt.Sprintf("%s/1:%d", tr, n), func(b *testing.B) { fanout(b, tr, n, quote{Seq: 1 << 40, Time: 1 << 60}, 100) })
 		}
 	}
+}
+
+// Byte strings of several sizes, from one producer to one consumer.
+func BenchmarkSize(b *testing.B) {
+	for _, tr := range transports {
+		for _, size := range []int{16, 1 << 10, 64 << 10} {
+			b.Run(fmt.Sprintf("%s/%d", tr, size), func(b *testing.B) { fanout(b, tr, 1, make([]byte, size), size) })
+		}
+	}
+}
+
+// How long structs take at a pace.
+func BenchmarkLatency(b *testing.B) {
+	for _, tr := range transports {
+		for _, rate := range []int{1_000, 20_000, 200_000} {
+			b.Run(fmt.Sprintf("%s/%d", tr, rate), func(b *testing.B) { latency(b, tr, rate) })
+		}
+	}
+}
+
+func latency(b *testing.B, transport string, rate int) {
+	ctx := b.Context()
+	nodes := 2
+	if transport == "local" {
+		nodes = 1
+	}
+	net := over(b, transport, nodes)
+	p, err := streams.Produce[quote](net.Node(0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := streams.Consume[quote](net.Node(nodes - 1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := p.When().Online(ctx); err != nil {
+		b.Fatal(err)
+	}
+	b.ResetTimer()
+	h := hdrhistogram.New(100, int64(time.Minute), 3)
+	start := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range b.N {
+			v, err := c.Recv(ctx)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			h.RecordValue(int64(time.Since(start)) - v.Time)
+		}
+	})
+	for sent := 0; sent < b.N; {
+		for due := int(time.Since(start).Seconds() * float64(rate)); sent < min(due, b.N); sent++ {
+			if err := p.Send(ctx, quote{Time: int64(time.Since(start))}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
+	wg.Wait()
+	b.ReportMetric(float64(h.ValueAtQuantile(50))/1e3, "p50-us")
+	b.ReportMetric(float64(h.ValueAtQuantile(99))/1e3, "p99-us")
+	b.ReportMetric(0, "ns/op")
+}
+
+// An item on each of a thousand streams between two nodes, in turns.
+func BenchmarkThousandStreams(b *testing.B) {
+	for _, tr := range []string{"tcp", "quic"} {
+		b.Run(tr, func(b *testing.B) { manyStreams(b, tr, 1000) })
+	}
+}
+
+func manyStreams(b *testing.B, transport string, count int) {
+	ctx := b.Context()
+	net := over(b, transport, 2)
+	before := heap()
+	var ps []*streams.Producer[quote]
+	var cs []*streams.Consumer[quote]
+	for i := range count {
+		name := streams.Named(fmt.Sprint("stream ", i))
+		p, err := streams.Produce[quote](net.Node(0), name, streams.OnLag(streams.Block))
+		if err != nil {
+			b.Fatal(err)
+		}
+		c, err := streams.Consume[quote](net.Node(1), name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ps, cs = append(ps, p), append(cs, c)
+	}
+	for _, p := range ps {
+		if err := p.When().Online(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+	idle := float64(heap()-before) / float64(count)
+	b.ResetTimer()
+	cpu := cpuTime()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range b.N {
+			if _, err := cs[i%count].Recv(ctx); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	for i := range b.N {
+		if err := ps[i%count].Send(ctx, quote{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mdeliveries/s")
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/delivery")
+	b.ReportMetric(idle, "idle-B/stream")
+	b.ReportMetric(0, "ns/op")
 }
