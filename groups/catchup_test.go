@@ -32,6 +32,9 @@ type diaryFaults struct {
 	fail     atomic.Int32 // of them that fail
 	odd      bool         // writes its state in a way of its own
 	noView   atomic.Bool
+
+	views, released atomic.Int32
+	stall           chan struct{} // if not nil, restores wait until it is closed, or reading fails
 }
 
 func newDiary() *diary { return &diary{faults: new(diaryFaults)} }
@@ -50,12 +53,14 @@ func (l *diary) Snapshot() (groups.View, error) {
 	if l.faults.noView.Load() {
 		return nil, errors.New("no view today")
 	}
-	return diaryView{l.amounts[:len(l.amounts):len(l.amounts)], l.faults.odd}, nil
+	l.faults.views.Add(1)
+	return diaryView{l.amounts[:len(l.amounts):len(l.amounts)], l.faults.odd, l.faults}, nil
 }
 
 type diaryView struct {
 	amounts []int64
 	odd     bool
+	faults  *diaryFaults
 }
 
 func (v diaryView) WriteTo(w io.Writer) (int64, error) {
@@ -77,13 +82,16 @@ func (v diaryView) WriteTo(w io.Writer) (int64, error) {
 	return n, nil
 }
 
-func (diaryView) Release() {}
+func (v diaryView) Release() { v.faults.released.Add(1) }
 
 func (l *diary) Restore(r io.Reader) error {
 	if l.faults.restores.Add(1) <= l.faults.fail.Load() {
 		return errors.New("no restore today")
 	}
 	in := bufio.NewReader(r)
+	if l.faults.stall != nil {
+		<-l.faults.stall
+	}
 	for {
 		a, err := binary.ReadVarint(in)
 		if err == io.EOF {

@@ -275,6 +275,60 @@ func TestLaggardGetsState(t *testing.T) {
 	})
 }
 
+// A node can be closed while it fetches, and while it serves. Every view is released once.
+func TestCloseDuringFetch(t *testing.T) {
+	t.Parallel()
+	shared := new(diaryFaults)
+	net, key, gs, _ := diaries(t, 3, shared, shared, shared)
+	net.Add()
+	net.DiscoverAll(t.Context())
+	f := &diaryFaults{stall: make(chan struct{})}
+	late := joinDiary(t, net.Node(3), key, f, quick, tight(1))
+	eventually(t, "a restore", func() bool { return f.restores.Load() > 0 })
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		late.Close()
+	}()
+	time.Sleep(50 * time.Millisecond)
+	close(f.stall) // a Restore must return when reading fails, and this one does not read
+	select {
+	case <-closed:
+	case <-time.After(15 * time.Second):
+		t.Fatal("Close hangs")
+	}
+	for _, g := range gs {
+		g.Close()
+	}
+	if shared.views.Load() == 0 {
+		t.Error("there was no view")
+	}
+	eventually(t, "all views being released", func() bool { return shared.released.Load() == shared.views.Load() })
+}
+
+// bookless is a diary that cannot be written out.
+type bookless struct{ d *diary }
+
+func (b bookless) Signature() id.ID                                  { return b.d.Signature() }
+func (b bookless) Apply(ctx groups.ApplyContext, amount int64) int64 { return b.d.Apply(ctx, amount) }
+func (b bookless) Query(struct{}) int64                              { return b.d.sum }
+
+// A member whose program is older than the group's says why it cannot take part.
+func TestMemberThatCannotReadStates(t *testing.T) {
+	t.Parallel()
+	net, key, _, _ := diaries(t, 3)
+	net.Add()
+	net.DiscoverAll(t.Context())
+	late, err := groups.Join(net.Node(3), key, func() bookless { return bookless{newDiary()} }, quick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a reason", func() bool { return strings.Contains(late.Status().Reason, "is not a Snapshotter") })
+	if late.Status().Online {
+		t.Error("online")
+	}
+}
+
 // A machine that cannot write its state out keeps the whole log, and those who join replay it.
 func TestWithoutSnapshotterTheLogIsKept(t *testing.T) {
 	t.Parallel()
