@@ -148,7 +148,9 @@ func TestJoinWithStateUnderLoad(t *testing.T) {
 	t.Logf("%.0f commands/s while a member joined", rate)
 	last := execute(t, gs[0], 0)
 	reaches(t, late, last.Index)
-	equal(t, "value", query(t, late, groups.Weak), last)
+	// Calls that were given up may still come: each adds one to both.
+	got := query(t, late, groups.Weak)
+	equal(t, "value beyond the index", got.Value-int64(got.Index), last.Value-int64(last.Index))
 	if f.restores.Load() == 0 {
 		t.Error("joined without the state")
 	}
