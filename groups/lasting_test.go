@@ -66,7 +66,7 @@ func TestLastingImages(t *testing.T) {
 	enter := func(i int) *counterGroup {
 		s := &lastingStore{Store: logstore.Memory()}
 		stores = append(stores, s)
-		gs = append(gs, joinDiary(t, net.Node(i), key, new(diaryFaults), quick, tight(16), groups.WithStorage(s)))
+		gs = append(gs, joinDiary(t, net.Node(i), key, new(diaryFaults), unhurried, tight(16), groups.WithStorage(s)))
 		return gs[i]
 	}
 	for i := range 3 {

@@ -20,6 +20,12 @@ import (
 	"github.com/mosaik-go/mosaik/testnet"
 )
 
+// unhurried are settings under which a member that joins has time to find the others, also on a busy machine, before it
+// founds a group of its own.
+var unhurried = groups.WithConsensus(groups.Consensus{
+	Heartbeat: 100 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, BootstrapDelay: 2 * time.Second,
+})
+
 // diaries returns an online group of n members with diaries, whose logs have been cut after some commands, and the sum of
 // those.
 func diaries(t testing.TB, n int, faults ...*diaryFaults) (*testnet.Net, groups.Key, []*counterGroup, int64) {
@@ -38,7 +44,7 @@ func diariesThatKeep(t testing.TB, n int, retention groups.Option, faults ...*di
 		if i < len(faults) && faults[i] != nil {
 			f = faults[i]
 		}
-		gs[i] = joinDiary(t, net.Node(i), key, f, quick, retention)
+		gs[i] = joinDiary(t, net.Node(i), key, f, unhurried, retention)
 	}
 	for _, g := range gs {
 		within(t, bootstrapLimit, "online", g.When().Online)
@@ -98,7 +104,7 @@ func TestJoinWithState(t *testing.T) {
 	net.Add()
 	net.DiscoverAll(t.Context())
 	f := new(diaryFaults)
-	late := joinDiary(t, net.Node(3), key, f, quick, tight(64))
+	late := joinDiary(t, net.Node(3), key, f, unhurried, tight(64))
 	fetched := watch(t, late, groups.StateFetched)
 	within(t, bootstrapLimit, "online", late.When().Online)
 	equal(t, "committed", late.Committed(), 100)
@@ -139,7 +145,7 @@ func TestJoinWithStateUnderLoad(t *testing.T) {
 	begin := gs[0].Committed()
 	began := time.Now()
 	f := new(diaryFaults)
-	late := joinDiary(t, net.Node(3), key, f, quick, retention)
+	late := joinDiary(t, net.Node(3), key, f, unhurried, retention)
 	within(t, 30*time.Second, "online", late.When().Online)
 	time.Sleep(time.Second)
 	rate := float64(gs[0].Committed()-begin) / time.Since(began).Seconds()
@@ -172,7 +178,7 @@ func TestDivergingImagesAreReported(t *testing.T) {
 	}
 	net.Add()
 	net.DiscoverAll(t.Context())
-	late := joinDiary(t, net.Node(3), key, &diaryFaults{}, quick, tight(64))
+	late := joinDiary(t, net.Node(3), key, &diaryFaults{}, unhurried, tight(64))
 	within(t, 30*time.Second, "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, sum)
 	eventually(t, "reports", func() bool {
@@ -196,7 +202,7 @@ func TestFailedSnapshotsAreRepeated(t *testing.T) {
 	net.DiscoverAll(t.Context())
 	f := new(diaryFaults)
 	f.fail.Store(2)
-	late := joinDiary(t, net.Node(3), key, f, quick, tight(64))
+	late := joinDiary(t, net.Node(3), key, f, unhurried, tight(64))
 	failed := watch(t, late, groups.FetchFailed)
 	eventually(t, "catching up", func() bool { return strings.Contains(late.Status().Reason, "catching up") })
 	time.Sleep(300 * time.Millisecond) // views have failed meanwhile
@@ -225,7 +231,7 @@ func TestLeaderDiesDuringFetch(t *testing.T) {
 	net.Add()
 	net.DiscoverAll(t.Context())
 	f := new(diaryFaults)
-	late := joinDiary(t, net.Node(3), key, f, quick, tight(1))
+	late := joinDiary(t, net.Node(3), key, f, unhurried, tight(1))
 	leader := leaderOf(t, gs)
 	eventually(t, "a fetch", func() bool {
 		st := late.Status()
@@ -285,7 +291,7 @@ func TestCloseDuringFetch(t *testing.T) {
 	net.Add()
 	net.DiscoverAll(t.Context())
 	f := &diaryFaults{stall: make(chan struct{})}
-	late := joinDiary(t, net.Node(3), key, f, quick, tight(1))
+	late := joinDiary(t, net.Node(3), key, f, unhurried, tight(1))
 	eventually(t, "a restore", func() bool { return f.restores.Load() > 0 })
 	closed := make(chan struct{})
 	go func() {
@@ -321,7 +327,7 @@ func TestMemberThatCannotReadStates(t *testing.T) {
 	net, key, _, _ := diaries(t, 3)
 	net.Add()
 	net.DiscoverAll(t.Context())
-	late, err := groups.Join(net.Node(3), key, func() bookless { return bookless{newDiary()} }, quick)
+	late, err := groups.Join(net.Node(3), key, func() bookless { return bookless{newDiary()} }, unhurried)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +342,7 @@ func TestWithoutSnapshotterTheLogIsKept(t *testing.T) {
 	t.Parallel()
 	net := testnet.Loopback(t, 1)
 	key := groups.RandomKey()
-	g := join(t, net.Node(0), key, quick, tight(1))
+	g := join(t, net.Node(0), key, unhurried, tight(1))
 	within(t, bootstrapLimit, "online", g.When().Online)
 	for range 50 {
 		execute(t, g, 1)
@@ -347,7 +353,7 @@ func TestWithoutSnapshotterTheLogIsKept(t *testing.T) {
 	}
 	net.Add()
 	net.DiscoverAll(t.Context())
-	late := join(t, net.Node(1), key, quick, tight(1))
+	late := join(t, net.Node(1), key, unhurried, tight(1))
 	within(t, bootstrapLimit, "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, 50)
 }
@@ -420,7 +426,7 @@ func TestStateIsNotForStrangers(t *testing.T) {
 	if refused == 0 || refused > 6 {
 		t.Errorf("%d of 12 streams at once were refused", refused)
 	}
-	late := joinDiary(t, net.Node(3), key, new(diaryFaults), quick, tight(64))
+	late := joinDiary(t, net.Node(3), key, new(diaryFaults), unhurried, tight(64))
 	within(t, 30*time.Second, "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, sum)
 }

@@ -71,7 +71,7 @@ type warehouseGroup = groups.Group[uint64, struct{}, int]
 
 func joinWarehouse(t testing.TB, net *mosaik.Network, key groups.Key) *warehouseGroup {
 	t.Helper()
-	g, err := groups.Join(net, key, newWarehouse, quick, groups.WithRetention(groups.Retention{Keep: 2, Most: 8}))
+	g, err := groups.Join(net, key, newWarehouse, unhurried, groups.WithRetention(groups.Retention{Keep: 2, Most: 8}))
 	if err != nil {
 		t.Fatal(err)
 	}

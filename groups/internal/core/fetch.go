@@ -186,6 +186,7 @@ func (r *Replica) install(s *raftpb.Snapshot) error {
 	}
 	r.dropImages()
 	r.adopt(st)
+	r.floor = max(r.floor, st.Index)
 	order := &Install{Fetch: f.id, User: st.User}
 	if r.lasting {
 		s := &r.snaps

@@ -79,7 +79,7 @@ func (r *Replica) run(o wire.Origin, conf *raftpb.ConfState) {
 	r.rn, r.genesis, r.origin, r.conf = rn, o.Genesis, o, conf
 	r.ballot, r.try, r.recovery = genesis.Ballot{}, nil, recovery{}
 	r.tombs, r.leavers = make(map[uint64]string), make(map[uint64]bool)
-	r.target = 0
+	r.target, r.floor = 0, 0
 	r.stirred, r.dirty = true, true
 }
 
@@ -252,6 +252,9 @@ func contextValue(c []byte) uint64 {
 func (r *Replica) noteCommit(m *raftpb.Message) {
 	if m.GetFrom() != r.lead || m.GetTerm() != r.term || r.target == 0 {
 		r.target = max(m.GetCommit(), firstIndex)
+		if r.floor == 0 {
+			r.floor = r.target
+		}
 	}
 }
 

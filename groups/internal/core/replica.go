@@ -82,6 +82,7 @@ type Replica struct {
 	applying  []*raftpb.Message // responses to give once the driver has applied, oldest first
 	conf      *raftpb.ConfState
 	target    uint64 // raft index from which on this member is online under the present leader
+	floor     uint64 // raft index to be applied before this member is online in this history, and after it was given a state
 
 	client  client
 	leader  leading

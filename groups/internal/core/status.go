@@ -20,7 +20,7 @@ func (r *Replica) online() bool {
 	case r.isLeader():
 		return r.ownTermCommitted()
 	default:
-		return r.target != 0 && r.handed >= r.target && r.fetch.id == 0 && r.snaps.installed == 0
+		return r.target != 0 && r.handed >= r.target && r.applied >= r.floor && r.fetch.id == 0 && r.snaps.installed == 0
 	}
 }
 

@@ -328,20 +328,37 @@ func (f *fetch) question(s transport.Stream, r snap.Request) (snap.Reply, []byte
 	if _, err := s.Write(q); err != nil {
 		return 0, nil, err
 	}
-	var buf []byte
-	if b, ok := f.free.Get().(*[]byte); ok {
-		buf = (*b)[:0]
-	}
-	frame, err := readFrame(s, buf, snap.FrameMost)
-	if err != nil {
+	return f.readAnswer(s)
+}
+
+// readAnswer reads the frame of an answer, the bytes of it into a buffer that was used before if there is one.
+func (f *fetch) readAnswer(s io.Reader) (snap.Reply, []byte, error) {
+	var head [link.HeaderSize + 1]byte
+	if _, err := io.ReadFull(s, head[:]); err != nil {
 		return 0, nil, err
 	}
-	reply, bytes, err := snap.DecodeAnswer(frame)
-	if err != nil {
-		return 0, nil, violated(err)
+	n := binary.BigEndian.Uint32(head[:])
+	if n > snap.FrameMost {
+		return 0, nil, &link.CloseError{Code: link.CodeFrameTooLarge}
 	}
-	return reply, bytes, nil
+	reply := snap.Reply(head[link.HeaderSize])
+	if n == 0 || reply > snap.Refused || reply != snap.Here && n > 1 {
+		return 0, nil, violated(errAnswer)
+	}
+	n--
+	var buf []byte
+	if b, ok := f.free.Get().(*[]byte); ok && cap(*b) >= int(n) {
+		buf = (*b)[:n]
+	} else {
+		buf = make([]byte, n)
+	}
+	if _, err := io.ReadFull(s, buf); err != nil {
+		return 0, nil, err
+	}
+	return reply, buf, nil
 }
+
+var errAnswer = errors.New("malformed answer")
 
 // install replaces the machine by a prepared one.
 func (g *Group) install(o *order) bool {

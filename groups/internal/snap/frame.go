@@ -71,11 +71,3 @@ func DecodeQuestion(b []byte) (q Question, err error) {
 	}
 	return q, nil
 }
-
-// DecodeAnswer splits an answer. The bytes alias b.
-func DecodeAnswer(b []byte) (Reply, []byte, error) {
-	if len(b) == 0 || Reply(b[0]) > Refused || Reply(b[0]) != Here && len(b) > 1 {
-		return 0, nil, errFrame
-	}
-	return Reply(b[0]), b[1:], nil
-}
