@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -235,7 +236,11 @@ func (h *host) lost(c *conn, why *link.CloseError) {
 	case refusal(why.Code):
 		h.meter.refuse(why)
 		h.emitLocked(transport.Event{Kind: transport.Refused, Peer: c.peer, Code: why.Code})
-		log.Info("peer refused in the hello")
+		level := slog.LevelInfo
+		if !h.loud.Allow() {
+			level = slog.LevelDebug // strangers can make any number of these
+		}
+		log.Log(h.ctx, level, "peer refused in the hello")
 	}
 	if why.Remote && why.Code == link.CodeSupplanted {
 		h.doubleLocked(c.peer)

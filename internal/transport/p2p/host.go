@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"golang.org/x/time/rate"
 
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/handshake"
@@ -27,6 +28,7 @@ type host struct {
 	key         handshake.Key // of the network secret
 	private     bool          // there is a secret
 	log         *slog.Logger
+	loud        *rate.Limiter // of what strangers can make this host log
 	stack       *stack
 	meter       *meter
 
@@ -63,6 +65,7 @@ func open(cfg transport.Config, t tuning) (*host, error) {
 		incarnation:  transport.Incarnation(time.Now().UnixMilli()),
 		private:      cfg.Secret != "",
 		log:          cfg.Logger.With("subsystem", "transport"),
+		loud:         rate.NewLimiter(1, 20),
 		meter:        newMeter(cfg.Metrics, cfg.Network),
 		addrsChanged: make(chan struct{}, 1),
 		done:         make(chan struct{}),
