@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mosaik-go/mosaik/discovery/internal/wire"
 	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
@@ -173,8 +174,13 @@ func (d *Discovery) compareWith(ctx context.Context, p PeerID) error {
 	}
 	defer done()
 	status := SyncStatus{Peer: p, At: time.Now()}
+	again := true
 	for round := 1; ; round++ {
 		x, err := d.exchangeWith(ctx, p)
+		if again && x != nil && broke(err) && ctx.Err() == nil {
+			again = false // the connection was from before the peer restarted, for example; the next one is new
+			continue
+		}
 		if x != nil {
 			status.Sent += x.sent
 			status.Received += x.received
@@ -195,6 +201,16 @@ func (d *Discovery) compareWith(ctx context.Context, p PeerID) error {
 	d.count.syncs.Inc()
 	d.log.Debug("catalogs compared", "peer", p.Short(), "sent", status.Sent, "received", status.Received, "took", status.Took)
 	return nil
+}
+
+// broke reports whether an exchange ended because its connection did, and not because of what a side said.
+func broke(err error) bool {
+	_, isViolation := errors.AsType[*errViolation](err)
+	if err == nil || isViolation || errors.Is(err, wire.ErrBadSignature) || isTimeout(err) {
+		return false
+	}
+	code := link.CodeOf(err)
+	return code == link.CodeUnexpectedClose || code == link.CodeSupplanted
 }
 
 func (s *syncs) note(status SyncStatus) {
