@@ -37,10 +37,16 @@ type quote struct {
 // system is a party of the comparison.
 type system interface {
 	name() string
-	// rate publishes items of the size to so many consumers for the time and returns the number of deliveries.
-	rate(size, consumers int, d time.Duration) (deliveries int, took time.Duration, err error)
+	// rate publishes items of the size to so many consumers for the time.
+	rate(size, consumers int, d time.Duration) (result, error)
 	// latency publishes structs at a pace and records how long they take, in nanoseconds.
 	latency(perSecond int, d time.Duration, h *hdrhistogram.Histogram) error
+}
+
+// result is what came of a measurement, without what it took to set it up.
+type result struct {
+	deliveries int
+	took, cpu  time.Duration
 }
 
 // structSize is the size that stands for the struct.
@@ -61,14 +67,12 @@ func main() {
 	for _, size := range numbers(*sizes) {
 		for _, fan := range numbers(*fans) {
 			row(fmt.Sprintf("%d x %d", size, fan), systems, func(s system) (float64, string) {
-				cpu := cpuTime()
-				n, took, err := s.rate(size, fan, *each)
+				r, err := s.rate(size, fan, *each)
 				if err != nil {
 					return 0, "failed: " + err.Error()
 				}
-				cpu = cpuTime() - cpu
-				rate := float64(n) / took.Seconds() / 1e6
-				return rate, fmt.Sprintf("%.3f (%.0f)", rate, float64(cpu)/float64(n))
+				rate := float64(r.deliveries) / r.took.Seconds() / 1e6
+				return rate, fmt.Sprintf("%.3f (%.0f)", rate, float64(r.cpu)/float64(r.deliveries))
 			})
 		}
 	}

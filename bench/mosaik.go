@@ -89,7 +89,7 @@ func newFlow[T any](ctx context.Context, m mosaikOver, consumers int) (*flow[T],
 	return f, nil
 }
 
-func (m mosaikOver) rate(size, consumers int, d time.Duration) (int, time.Duration, error) {
+func (m mosaikOver) rate(size, consumers int, d time.Duration) (result, error) {
 	if size == structSize {
 		return flood(m, consumers, d, func(i uint64) quote { return quote{Seq: i, Time: 1 << 60} })
 	}
@@ -97,16 +97,16 @@ func (m mosaikOver) rate(size, consumers int, d time.Duration) (int, time.Durati
 	return flood(m, consumers, d, func(uint64) []byte { return payload })
 }
 
-func flood[T any](m mosaikOver, consumers int, d time.Duration, next func(uint64) T) (int, time.Duration, error) {
+func flood[T any](m mosaikOver, consumers int, d time.Duration, next func(uint64) T) (result, error) {
 	ctx := context.Background()
 	f, err := newFlow[T](ctx, m, consumers)
 	if err != nil {
-		return 0, 0, err
+		return result{}, err
 	}
 	defer closeAll(f.nets)
 	var wg sync.WaitGroup
 	var total atomic.Int64
-	start := time.Now()
+	start, cpu := time.Now(), cpuTime()
 	for _, c := range f.in {
 		wg.Go(func() {
 			n := 0
@@ -121,16 +121,18 @@ func flood[T any](m mosaikOver, consumers int, d time.Duration, next func(uint64
 			break
 		}
 		if err := f.out.Send(ctx, next(i)); err != nil {
-			return 0, 0, err
+			return result{}, err
 		}
 	}
 	f.out.Close()
 	for _, c := range f.in {
 		c.When().Unsubscribed(ctx)
 	}
+	r := result{took: time.Since(start), cpu: cpuTime() - cpu}
 	closeAll(f.nets) // what has arrived is still read
 	wg.Wait()
-	return int(total.Load()), time.Since(start), nil
+	r.deliveries = int(total.Load())
+	return r, nil
 }
 
 func (m mosaikOver) latency(perSecond int, d time.Duration, h *hdrhistogram.Histogram) error {

@@ -87,10 +87,10 @@ func (b *broker) subscribe(fn func([]byte)) (*nats.Conn, error) {
 	return c, err
 }
 
-func (n natsServer) rate(size, consumers int, d time.Duration) (int, time.Duration, error) {
+func (n natsServer) rate(size, consumers int, d time.Duration) (result, error) {
 	b, err := n.start()
 	if err != nil {
-		return 0, 0, err
+		return result{}, err
 	}
 	defer b.stop()
 	quotes := codec.Must(codec.For[quote]())
@@ -117,38 +117,38 @@ func (n natsServer) rate(size, consumers int, d time.Duration) (int, time.Durati
 			count++
 		})
 		if err != nil {
-			return 0, 0, err
+			return result{}, err
 		}
 		defer c.Close()
 	}
 	pub, err := b.connect()
 	if err != nil {
-		return 0, 0, err
+		return result{}, err
 	}
 	defer pub.Close()
 	payload := make([]byte, size)
-	start := time.Now()
+	start, cpu := time.Now(), cpuTime()
 	for i := uint64(0); ; i++ {
 		if i%64 == 0 && time.Since(start) > d {
 			break
 		}
 		if size == structSize {
 			if payload, err = quotes.Append(payload[:0], &quote{Seq: i, Time: 1 << 60}); err != nil {
-				return 0, 0, err
+				return result{}, err
 			}
 		}
 		if err := pub.Publish(subject, payload); err != nil {
-			return 0, 0, err
+			return result{}, err
 		}
 	}
 	if err := pub.Publish(subject, nil); err != nil {
-		return 0, 0, err
+		return result{}, err
 	}
 	if err := pub.FlushTimeout(time.Minute); err != nil {
-		return 0, 0, err
+		return result{}, err
 	}
 	ended.Wait()
-	return int(total.Load()), time.Since(start), nil
+	return result{deliveries: int(total.Load()), took: time.Since(start), cpu: cpuTime() - cpu}, nil
 }
 
 func (n natsServer) latency(perSecond int, d time.Duration, h *hdrhistogram.Histogram) error {

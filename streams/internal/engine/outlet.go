@@ -192,27 +192,21 @@ func (o *outlet) takeLocked() ([]fan.Piece, fan.Batch, bool) {
 	return pieces, b, true
 }
 
-// fill appends frames to dst and reports whether there is more; the writer of a trunk calls it.
-func (o *outlet) fill(dst []byte) (out []byte, again bool) {
+// fill implements filler.
+func (o *outlet) fill(out *batch) (again bool) {
 	o.mu.Lock()
 	if a := o.accept; a != nil {
 		o.accept = nil
-		dst = frame(dst, a.Append)
+		out.frame(a.Append, nil)
 	}
 	if pieces, b, ok := o.takeLocked(); ok {
-		dst = frame(dst, func(dst []byte) []byte {
-			dst = wire.Data{Channel: o.number, Last: b.Last, Lost: b.Lost}.AppendHeader(dst)
-			for _, p := range pieces {
-				dst = append(dst, p.Bytes()...)
-			}
-			return dst
-		})
+		out.frame(wire.Data{Channel: o.number, Last: b.Last, Lost: b.Lost}.AppendHeader, pieces)
 		clear(pieces)
 	}
 	drained := o.drainedLocked()
 	if e := o.end; e != nil {
 		o.end = nil
-		dst = frame(dst, e.Append)
+		out.frame(e.Append, nil)
 	}
 	o.listed = o.somethingLocked()
 	again = o.listed
@@ -220,7 +214,7 @@ func (o *outlet) fill(dst []byte) (out []byte, again bool) {
 	if drained {
 		o.done(link.CodeShutdown, "the producer was closed")
 	}
-	return dst, again
+	return again
 }
 
 // drainedLocked ends an outlet that was to be drained and is.

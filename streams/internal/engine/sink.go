@@ -159,7 +159,7 @@ func (s *Sink) awaitOnline(ctx context.Context, wait bool) error {
 
 // Commit sends the item that was appended to the buffer of Begin.
 func (s *Sink) Commit(buf []byte, key string) error {
-	size := len(buf) - len(s.pending.Buf) - 1
+	size := s.pending.Size(buf)
 	if size > wire.MaxItem {
 		s.mu.Unlock()
 		return ErrTooLarge
@@ -211,7 +211,7 @@ func (s *Sink) take() *fan.Run {
 		s.mu.Lock()
 	}
 	r := s.pending
-	next := &fan.Run{First: r.Last() + 1}
+	next := r.Next()
 	if len(r.Buf) <= keepBuffer {
 		if cap(r.Buf) <= 16*keepBuffer {
 			next.Buf, next.Marks, next.Keys = r.Buf[:0], r.Marks[:0], r.Keys[:0]

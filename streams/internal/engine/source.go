@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -53,25 +54,37 @@ type parcel struct {
 	in     *inlet
 	items  []byte
 	count  int
-	gap    Gap            // Cause zero: none
-	pooled *[largest]byte // what items is in, to be given back; nil when it is not
+	gap    Gap     // Cause zero: none
+	pooled *[]byte // what items is in, to be given back; nil when it is not
 }
 
-// Frames full of items are copied into buffers that are used again.
+// Long runs of items are copied into buffers that are used again, of sizes that double.
 const (
-	largest = wire.MaxBatch + 8<<10
-	worthit = wire.MaxBatch / 2
+	smallestBuffer = 14 // bits of its size
+	largestBuffer  = 21
 )
 
-var parcels = sync.Pool{New: func() any { return new([largest]byte) }}
+var buffers [largestBuffer - smallestBuffer + 1]sync.Pool
 
 // pack copies items out of a frame.
-func pack(items []byte) (copied []byte, pooled *[largest]byte) {
-	if len(items) < worthit || len(items) > largest {
+func pack(items []byte) (copied []byte, pooled *[]byte) {
+	class := bits.Len(uint(len(items)-1)) - smallestBuffer
+	if class < 0 || class >= len(buffers) || len(items) < 1<<(smallestBuffer-1) {
 		return bytes.Clone(items), nil
 	}
-	pooled = parcels.Get().(*[largest]byte)
-	return pooled[:copy(pooled[:], items)], pooled
+	pooled, _ = buffers[class].Get().(*[]byte)
+	if pooled == nil {
+		b := make([]byte, 1<<(class+smallestBuffer))
+		pooled = &b
+	}
+	return (*pooled)[:copy(*pooled, items)], pooled
+}
+
+// giveBack lets a buffer of pack be used again.
+func giveBack(pooled *[]byte) {
+	if pooled != nil {
+		buffers[bits.Len(uint(len(*pooled)))-1-smallestBuffer].Put(pooled)
+	}
 }
 
 // position is what was received last from a producer.
@@ -173,9 +186,7 @@ func (s *Source) advance() bool {
 		s.metrics.bytes.Add(float64(s.bytes - s.counted))
 		s.counted = s.bytes
 	}
-	if b := s.current.pooled; b != nil {
-		parcels.Put(b)
-	}
+	giveBack(s.current.pooled)
 	s.current = parcel{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,7 +253,7 @@ func (s *Source) put(in *inlet, items []byte, count int, gap Gap, last uint64) {
 }
 
 // putPooled is put, of items in a buffer that goes back to the pool.
-func (s *Source) putPooled(in *inlet, items []byte, pooled *[largest]byte, count int, gap Gap, last uint64) {
+func (s *Source) putPooled(in *inlet, items []byte, pooled *[]byte, count int, gap Gap, last uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if last > 0 {
@@ -389,14 +400,14 @@ func (in *inlet) consumed(size int) {
 	}
 }
 
-// fill tells the producer what was consumed.
-func (in *inlet) fill(dst []byte) ([]byte, bool) {
+// fill implements filler: it tells the producer what was consumed.
+func (in *inlet) fill(out *batch) (again bool) {
 	in.listed.Store(false)
-	if in.closed.Load() {
-		return dst, false
+	if !in.closed.Load() {
+		items := in.creditItems.Load() // first: the bytes are at least those of these items
+		out.frame(wire.Credit{Channel: in.number, Items: items, Bytes: in.creditBytes.Load()}.Append, nil)
 	}
-	items := in.creditItems.Load() // first: the bytes are at least those of these items
-	return frame(dst, wire.Credit{Channel: in.number, Items: items, Bytes: in.creditBytes.Load()}.Append), false
+	return false
 }
 
 // admit checks what a producer sent against what it may send. The reader of a trunk calls it.

@@ -12,6 +12,7 @@ import (
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/internal/transport"
+	"github.com/mosaik-go/mosaik/streams/internal/fan"
 	"github.com/mosaik-go/mosaik/streams/internal/wire"
 )
 
@@ -28,8 +29,51 @@ const (
 
 // filler has frames to send when it says so.
 type filler interface {
-	// fill appends frames, about one data frame's worth, and reports whether there are more.
-	fill(dst []byte) (out []byte, again bool)
+	// fill adds frames, about one data frame's worth, and reports whether there are more.
+	fill(b *batch) (again bool)
+}
+
+// batch is frames to be written at once. Long runs of items are not copied into it.
+type batch struct {
+	buf   []byte
+	parts []part
+	size  int // of everything
+}
+
+// part is something that goes between the bytes of a batch.
+type part struct {
+	at    int // in buf
+	bytes []byte
+}
+
+// longPart is from what length on items are written from where they are.
+const longPart = 8 << 10
+
+// frame adds a frame with the body that encode appends, and the items behind it.
+func (b *batch) frame(encode func([]byte) []byte, items []fan.Piece) {
+	at := len(b.buf)
+	b.buf = encode(append(b.buf, 0, 0, 0, 0))
+	outside := 0
+	for _, p := range items {
+		if run := p.Bytes(); len(run) < longPart {
+			b.buf = append(b.buf, run...)
+		} else {
+			b.parts = append(b.parts, part{len(b.buf), run})
+			outside += len(run)
+		}
+	}
+	body := len(b.buf) - at - link.HeaderSize + outside
+	binary.BigEndian.PutUint32(b.buf[at:], uint32(body))
+	b.size += link.HeaderSize + body
+}
+
+// reset empties the batch, and gives back a buffer that is larger than need be.
+func (b *batch) reset() {
+	if cap(b.buf) > 4*writeSize || cap(b.buf) > 16<<10 && len(b.buf) < 1<<10 {
+		b.buf = nil
+	}
+	clear(b.parts)
+	b.buf, b.parts, b.size = b.buf[:0], b.parts[:0], 0
 }
 
 // trunk is the stream that carries all subscriptions of one node to the producers of another. A goroutine of its own
@@ -100,7 +144,7 @@ func (t *trunk) rouseLocked() {
 // write writes until the trunk ends.
 func (t *trunk) write() {
 	defer close(t.done)
-	var out []byte
+	var out batch
 	var turn []filler
 	for {
 		t.mu.Lock()
@@ -119,34 +163,27 @@ func (t *trunk) write() {
 			t.stream.CloseWrite()
 			return
 		}
-		out = append(out, t.control...)
+		out.buf = append(out.buf, t.control...)
+		out.size += len(t.control)
 		t.control = t.control[:0]
 		turn, t.queue = t.queue, turn[:0]
 		t.mu.Unlock()
 
 		for i, f := range turn {
 			turn[i] = nil
-			var again bool
-			if out, again = f.fill(out); again {
+			if f.fill(&out) {
 				t.requeue(f)
 			}
-			if len(out) >= writeSize {
-				if !t.flush(out) {
-					return
-				}
-				out = out[:0]
+			if out.size >= writeSize && !t.flush(&out) {
+				return
 			}
 		}
 		if t.pending() {
 			continue // there is more to go with it
 		}
-		if !t.flush(out) {
+		if !t.flush(&out) {
 			return
 		}
-		if cap(out) > 4*writeSize || cap(out) > 16<<10 && len(out) < 1<<10 {
-			out = nil
-		}
-		out = out[:0]
 	}
 }
 
@@ -162,14 +199,33 @@ func (t *trunk) requeue(f filler) {
 	t.queue = append(t.queue, f)
 }
 
-func (t *trunk) flush(out []byte) bool {
-	if len(out) == 0 {
+// flush writes the batch and empties it.
+func (t *trunk) flush(out *batch) bool {
+	if out.size == 0 {
 		return true
 	}
 	now := time.Now()
 	t.wrote.Store(now.UnixNano())
 	t.stream.SetWriteDeadline(now.Add(writeTimeout))
-	if _, err := t.stream.Write(out); err != nil {
+	from := 0
+	for _, p := range out.parts {
+		if !t.send(out.buf[from:p.at]) || !t.send(p.bytes) {
+			return false
+		}
+		from = p.at
+	}
+	if !t.send(out.buf[from:]) {
+		return false
+	}
+	out.reset()
+	return true
+}
+
+func (t *trunk) send(b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	if _, err := t.stream.Write(b); err != nil {
 		t.fail(err)
 		t.stream.Abort(codeOf(err))
 		return false

@@ -17,7 +17,12 @@ type Run struct {
 	Buf     []byte   // of each item its length as uvarint, and its bytes
 	Marks   []Mark   // one for each item
 	Keys    []uint64 // one for each item, or nil when the producer has no keys
+
+	head uint8 // bytes that the length of the last item took
 }
+
+// Next returns an empty run for the items behind this one.
+func (r *Run) Next() *Run { return &Run{First: r.Last() + 1, head: r.head} }
 
 // Mark is where an item ends.
 type Mark struct {
@@ -28,25 +33,32 @@ type Mark struct {
 // MaxRunBytes bounds the Buf of a run.
 const MaxRunBytes = math.MaxInt32
 
-// headRoom is what [Run.Open] leaves for the length in front of an item: lengths below 128 take one byte.
-const headRoom = 1
+// Open returns Buf with room for a length, for an encoder to append an item to.
+func (r *Run) Open() []byte {
+	var head [binary.MaxVarintLen32]byte
+	return append(r.Buf, head[:r.room()]...)
+}
 
-// Open returns Buf with room for a length, for an encoder to append an item to. [Run.Add] or [Run.Undo] must follow.
-func (r *Run) Open() []byte { return append(r.Buf, 0) }
+// room is how many bytes Open leaves for a length: as many as the item before had, and at first one.
+func (r *Run) room() int { return max(1, int(r.head)) }
 
-// Add takes over what an encoder made of the result of [Run.Open].
+// Size returns the length of the item that an encoder made of the result of Open.
+func (r *Run) Size(buf []byte) int { return len(buf) - len(r.Buf) - r.room() }
+
+// Add takes over what an encoder made of the result of Open.
 func (r *Run) Add(buf []byte, key uint64, keyed bool) {
-	start := len(r.Buf)
-	size := len(buf) - start - headRoom
-	if size < 1<<7 {
-		buf[start] = byte(size)
-	} else {
-		var head [binary.MaxVarintLen32]byte
-		n := binary.PutUvarint(head[:], uint64(size))
-		buf = append(buf, head[1:n]...) // makes room
-		copy(buf[start+n:], buf[start+headRoom:start+headRoom+size])
-		copy(buf[start:], head[:n])
+	start, room, size := len(r.Buf), r.room(), r.Size(buf)
+	var head [binary.MaxVarintLen32]byte
+	n := binary.PutUvarint(head[:], uint64(size))
+	if n != room {
+		if n > room {
+			buf = append(buf, head[:n-room]...)
+		}
+		copy(buf[start+n:], buf[start+room:start+room+size])
+		buf = buf[:start+n+size]
+		r.head = uint8(n)
 	}
+	copy(buf[start:], head[:n])
 	r.Buf = buf
 	payload := uint32(size)
 	if n := len(r.Marks); n > 0 {
