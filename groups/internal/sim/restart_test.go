@@ -19,6 +19,81 @@ func TestOneOfTwoRestarts(t *testing.T) {
 	}
 }
 
+// Of three to five members any but one are killed and come back without their memory. That may cost what was
+// acknowledged, but the group always goes on, says so, and applies nothing twice.
+func TestManyRestart(t *testing.T) {
+	for seed := *first; seed < *first+uint64(max(*seeds/3, 10)); seed++ {
+		if err := playManyRestarts(t, seed); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+func playManyRestarts(t *testing.T, seed uint64) error {
+	cryptotest.SetGlobalRandom(t, seed)
+	w := New(seed, Network{Delay: time.Millisecond, Jitter: 5 * time.Millisecond})
+	r := &rivalRun{w: w, n: 3 + w.Rng.IntN(3), logs: make(map[core.GenesisID]map[core.Index]string)}
+	if *trace {
+		w.Keep()
+		defer func() {
+			for _, line := range w.Trace() {
+				t.Log(line)
+			}
+		}()
+	}
+	for i := range r.n {
+		w.Start(i, core.Normal, 1)
+	}
+	if !w.Until(40*time.Second, w.Whole) {
+		return fmt.Errorf("the group did not form: %v", r.describe())
+	}
+	for c := range 3 {
+		r.client(c)
+	}
+	lossy := false
+	note := func() {
+		for _, n := range w.nodes {
+			for _, x := range n.News {
+				lossy = lossy || x.Kind == core.NewsForked && x.Lossy
+			}
+		}
+	}
+	for range 4 {
+		w.Run(time.Duration(w.Rng.IntN(3000)) * time.Millisecond)
+		var down []int
+		for _, i := range w.Rng.Perm(r.n)[:1+w.Rng.IntN(r.n-1)] {
+			n := w.nodes[i]
+			w.Crash(n, w.Rng.IntN(3) == 0)
+			for _, o := range r.history {
+				if !o.Done && o.Node == n {
+					o.Abandon()
+				}
+			}
+			down = append(down, i)
+			w.Run(time.Duration(w.Rng.IntN(300)) * time.Millisecond)
+		}
+		for _, i := range down {
+			w.Run(time.Duration(w.Rng.IntN(4000)) * time.Millisecond)
+			w.Start(i, core.Normal, 100)
+		}
+		if !w.Until(120*time.Second, w.Whole) {
+			return fmt.Errorf("the group does not go on: %v", r.describe())
+		}
+		note()
+	}
+	r.stopped = true
+	if !w.Until(60*time.Second, func() bool { return r.broken != nil || r.one() }) {
+		return fmt.Errorf("the group does not settle: %v", r.describe())
+	}
+	if r.broken != nil {
+		return r.broken
+	}
+	if err := r.once(lossy); err != nil {
+		return fmt.Errorf("%w; lossy %v", err, lossy)
+	}
+	return nil
+}
+
 func playRestarts(t *testing.T, seed uint64) error {
 	cryptotest.SetGlobalRandom(t, seed)
 	w := New(seed, Network{Delay: time.Millisecond, Jitter: 5 * time.Millisecond})
@@ -81,5 +156,5 @@ func playRestarts(t *testing.T, seed uint64) error {
 			}
 		}
 	}
-	return r.once()
+	return r.once(false)
 }
