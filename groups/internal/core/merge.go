@@ -338,6 +338,9 @@ func (r *Replica) onRepropose(from id.PeerID, m *wire.Repropose) {
 
 // answerGuests acknowledges what is committed by now.
 func (r *Replica) answerGuests() {
+	if len(r.leader.guests) == 0 {
+		return
+	}
 	for _, from := range slices.SortedFunc(maps.Keys(r.leader.guests), func(a, b wire.Genesis) int { return bytes.Compare(a[:], b[:]) }) {
 		g := r.leader.guests[from]
 		if m := g.ask; m != nil && r.leader.controlAt <= r.handed {
