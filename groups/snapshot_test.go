@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -96,6 +97,15 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// awaitLeader waits until one of the members leads, which may change at any time on a busy machine.
+func awaitLeader(t testing.TB, gs []*counterGroup) int {
+	t.Helper()
+	eventually(t, "a leader", func() bool {
+		return slices.ContainsFunc(gs, func(g *counterGroup) bool { return g.IsLeader() })
+	})
+	return leaderOf(t, gs)
+}
+
 // A member that joins gets the state from several members, and its log goes on where the state ends: its own calls, the
 // calls of others and strong reads are right from the first.
 func TestJoinWithState(t *testing.T) {
@@ -168,11 +178,11 @@ func TestDivergingImagesAreReported(t *testing.T) {
 	t.Parallel()
 	faults := []*diaryFaults{{}, {odd: true}, {odd: true}}
 	net, key, gs, sum := diaries(t, 3, faults...)
-	odd := 0
+	odd, leader := 0, awaitLeader(t, gs)
 	var reports []func() []groups.Event
 	for i, g := range gs {
 		reports = append(reports, watch(t, g, groups.StateDiverged))
-		if faults[i].odd != faults[leaderOf(t, gs)].odd {
+		if faults[i].odd != faults[leader].odd {
 			odd++
 		}
 	}
@@ -232,7 +242,7 @@ func TestLeaderDiesDuringFetch(t *testing.T) {
 	net.DiscoverAll(t.Context())
 	f := new(diaryFaults)
 	late := joinDiary(t, net.Node(3), key, f, unhurried, tight(1))
-	leader := leaderOf(t, gs)
+	leader := awaitLeader(t, gs)
 	eventually(t, "a fetch", func() bool {
 		st := late.Status()
 		return st.Online || strings.Contains(st.Reason, "fetching")
@@ -264,7 +274,7 @@ func TestLaggardGetsState(t *testing.T) {
 			within(t, bootstrapLimit, "online", g.When().Online)
 		}
 		settled(t, gs)
-		leader := leaderOf(t, gs)
+		leader := awaitLeader(t, gs)
 		away := (leader + 1) % 3
 		fetched := watch(t, gs[away], groups.StateFetched)
 		net.Partition([]int{away})
