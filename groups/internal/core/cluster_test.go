@@ -1,9 +1,12 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
@@ -41,6 +44,7 @@ type testNode struct {
 	orders  []Apply
 	applied uint64 // raft index
 	log     []string
+	entries []testEntry
 	index   Index
 	done    []string // outcomes of calls and reads, oldest first
 	waiting []ReadReady
@@ -53,6 +57,18 @@ type testNode struct {
 	onDone  func(c *Call, first Index)
 	onRead  func(r ReadReady)
 	dead    bool
+}
+
+type testEntry struct {
+	text  string
+	first Index
+}
+
+// brokenLog fails when it is written to.
+type brokenLog struct{ logstore.Log }
+
+func (brokenLog) Append(*raftpb.HardState, []*raftpb.Entry) error {
+	return errors.New("the disk is on fire")
 }
 
 func newCluster() *cluster { return &cluster{codec: true} }
@@ -320,8 +336,11 @@ func (n *testNode) flush() {
 		}
 	}
 	if out.Reset {
+		n.orders = append(n.orders, out.Apply[:out.Before]...)
+		out.Apply = out.Apply[out.Before:]
+		n.carryOut()
 		n.resets++
-		n.orders, n.log, n.index = nil, nil, 0
+		n.log, n.entries, n.index = nil, nil, 0
 		for _, r := range n.waiting {
 			n.eng.Read(n.cluster.now, r.Read)
 		}
@@ -361,26 +380,7 @@ func (n *testNode) apply() {
 		return
 	}
 	told := n.applied
-	for _, run := range n.orders {
-		for _, it := range run.Items {
-			if it.First != n.index+1 {
-				panic(fmt.Sprintf("%s: index %d after %d", n.name, it.First, n.index))
-			}
-			n.index += Index(it.Count)
-			if !n.quiet {
-				n.log = append(n.log, string(it.Payload))
-			}
-			if it.Call != nil {
-				n.note("%v applied at %d", it.Call.Host, it.First)
-				if n.onDone != nil {
-					n.onDone(it.Call, it.First)
-				}
-			}
-		}
-		n.applied = run.RaftIndex
-	}
-	clear(n.orders)
-	n.orders = n.orders[:0]
+	n.carryOut()
 	kept := n.waiting[:0]
 	for _, r := range n.waiting {
 		if r.RaftIndex > n.applied {
@@ -396,6 +396,31 @@ func (n *testNode) apply() {
 	if n.applied != told {
 		n.eng.Applied(n.cluster.now, n.applied)
 	}
+}
+
+// carryOut gives what waits to the state machine.
+func (n *testNode) carryOut() {
+	for _, run := range n.orders {
+		for _, it := range run.Items {
+			if it.First != n.index+1 {
+				panic(fmt.Sprintf("%s: index %d after %d", n.name, it.First, n.index))
+			}
+			n.index += Index(it.Count)
+			if !n.quiet {
+				n.log = append(n.log, string(it.Payload))
+				n.entries = append(n.entries, testEntry{string(it.Payload), it.First})
+			}
+			if it.Call != nil {
+				n.note("%v applied at %d", it.Call.Host, it.First)
+				if n.onDone != nil {
+					n.onDone(it.Call, it.First)
+				}
+			}
+		}
+		n.applied = run.RaftIndex
+	}
+	clear(n.orders)
+	n.orders = n.orders[:0]
 }
 
 // adding takes in a member.

@@ -259,7 +259,7 @@ func (r *Replica) Flush(now time.Duration, out *Output) {
 
 // work lets raft, the calls, the reads and the members push each other until none has anything to do.
 func (r *Replica) work() {
-	for again := true; again; again = r.stirred {
+	for again := true; again; again = r.stirred && r.fatal == nil {
 		r.drainRaft()
 		r.noticeLeader()
 		r.forwardCalls()
