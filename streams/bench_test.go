@@ -157,7 +157,7 @@ func latency(b *testing.B, transport string, rate int) {
 		nodes = 1
 	}
 	net := over(b, transport, nodes)
-	p, err := streams.Produce[quote](net.Node(0))
+	p, err := streams.Produce[quote](net.Node(0), streams.OnLag(streams.Block))
 	if err != nil {
 		b.Fatal(err)
 	}
