@@ -168,7 +168,7 @@ func (d *Discovery) fail(s transport.Stream, err error) {
 	code := link.CodeOf(err)
 	blame, isViolation := errors.AsType[*errViolation](err)
 	closed, isClosed := errors.AsType[*link.CloseError](err)
-	if isClosed && closed.Remote && closed.Code != link.CodeSuccess && closed.Code != link.CodeShutdown {
+	if isClosed && closed.Remote && isRefusal(closed.Code) {
 		d.refusedBy(s.Peer(), closed.Code)
 	}
 	switch {

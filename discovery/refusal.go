@@ -17,6 +17,16 @@ func (s *store) refuse(reason string) {
 	s.refused[reason]++
 }
 
+// isRefusal reports whether a peer that closes with the code has something against this node.
+func isRefusal(code link.Code) bool {
+	switch code {
+	case link.CodeSuccess, link.CodeShutdown, link.CodeUnneeded, link.CodeUnexpectedClose, link.CodeCancelled, link.CodeTimeout:
+		return false
+	default:
+		return true
+	}
+}
+
 // refusedBy takes note that a peer turned this node down.
 func (d *Discovery) refusedBy(p PeerID, code link.Code) {
 	s := d.store
