@@ -158,6 +158,7 @@ func hostConfig(gid id.ID, key Key, o *options, codecName string, fingerprint id
 			ElectionTimeout: c.ElectionTimeout,
 			BootstrapDelay:  c.BootstrapDelay,
 			VolatileRemoval: c.RemoveAfter,
+			DurableRemoval:  c.RemoveDurableAfter,
 			Patience:        c.Patience,
 			MaxVoters:       c.MaxVoters,
 			MaxInflight:     4,
@@ -221,7 +222,8 @@ func (g *Group[C, Q, R]) usable(ctx context.Context) error {
 // Close gives up the handle; its methods fail with [ErrClosed] from then on, and waits of When and Events end. Other
 // handles of this node to the group go on. The last one leaves the group: leadership is handed over, the others remove
 // this member, and calls under way end first. That is waited for, for five seconds at most; the network's Close does the
-// same for all groups. Close is idempotent, and every call returns after the end.
+// same for all groups. With durable storage the membership stays, for the next start: only [Group.Leave] ends it. Close
+// is idempotent, and every call returns after the end.
 func (g *Group[C, Q, R]) Close() error {
 	g.closing.Do(func() {
 		close(g.done)
@@ -234,7 +236,7 @@ func (g *Group[C, Q, R]) Close() error {
 
 // Leave takes the node out of the group for all of its handles, which fail with [ErrClosed] from then on, and closes this
 // one. It returns an error if the others did not acknowledge the departure before ctx ended; this node has left all the
-// same, and the others will remove it as unreachable.
+// same, and the others will remove it as unreachable. What a durable store holds of the group is deleted.
 func (g *Group[C, Q, R]) Leave(ctx context.Context) error {
 	err := g.service.Leave(ctx, g.host)
 	g.Close()

@@ -14,9 +14,9 @@ const identityDomain = "mosaik groups identity v1"
 // members must agree on. The codec is not in it: a difference there is found when two members meet, and reported.
 func identity(key Key, machine id.ID, o *options) id.ID {
 	c := &o.consensus
-	settings := make([]byte, 0, 64)
+	settings := make([]byte, 0, 72)
 	for _, v := range []int64{
-		int64(c.Heartbeat), int64(c.ElectionTimeout), int64(c.BootstrapDelay), int64(c.RemoveAfter),
+		int64(c.Heartbeat), int64(c.ElectionTimeout), int64(c.BootstrapDelay), int64(c.RemoveAfter), int64(c.RemoveDurableAfter),
 		int64(c.MaxVoters), int64(o.expect), int64(o.merge), int64(o.available),
 	} {
 		settings = binary.LittleEndian.AppendUint64(settings, uint64(v))

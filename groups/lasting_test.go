@@ -25,8 +25,8 @@ type lastingLog struct {
 
 type lastingImages struct{ logstore.Images }
 
-func (s *lastingStore) Open(group id.ID) (logstore.Log, error) {
-	l, err := s.Store.Open(group)
+func (s *lastingStore) Open(group id.ID, notify func(uint64, error)) (logstore.Log, error) {
+	l, err := s.Store.Open(group, notify)
 	if err != nil {
 		return nil, err
 	}

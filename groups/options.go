@@ -33,6 +33,10 @@ type Consensus struct {
 	// is healthy. A removed member that returns joins again. Default 10 s, at least ElectionTimeout.
 	RemoveAfter time.Duration
 
+	// RemoveDurableAfter is the same for a voting member with a durable log, which comes back as itself and with what it
+	// has acknowledged; see WithStorage. Default 5 min, at least RemoveAfter.
+	RemoveDurableAfter time.Duration
+
 	// MaxVoters bounds the voting members; others hold the same state and are promoted when a voter is lost. Default 5,
 	// at least 1.
 	MaxVoters int
@@ -53,6 +57,7 @@ func (c Consensus) withDefaults() Consensus {
 	set(&c.ElectionTimeout, 2*time.Second)
 	set(&c.BootstrapDelay, 3*time.Second)
 	set(&c.RemoveAfter, 10*time.Second)
+	set(&c.RemoveDurableAfter, max(5*time.Minute, c.RemoveAfter))
 	set(&c.Patience, 10*time.Second)
 	if c.MaxVoters == 0 {
 		c.MaxVoters = 5
@@ -75,6 +80,7 @@ func (c Consensus) validate() error {
 		{"ElectionTimeout", c.ElectionTimeout, 2 * c.Heartbeat, "twice Heartbeat"},
 		{"BootstrapDelay", c.BootstrapDelay, 100 * time.Millisecond, "100ms"},
 		{"RemoveAfter", c.RemoveAfter, c.ElectionTimeout, "ElectionTimeout"},
+		{"RemoveDurableAfter", c.RemoveDurableAfter, c.RemoveAfter, "RemoveAfter"},
 		{"Patience", c.Patience, time.Millisecond, "1ms"},
 	} {
 		if f.value < f.least {
@@ -229,7 +235,11 @@ func AvailabilityFirst(after time.Duration) Option {
 }
 
 // WithStorage sets where this member keeps the group's log. The default is what the network was opened with, which is
-// memory unless it says otherwise.
+// memory unless it says otherwise. With a durable store, such as that of package logstore/pebble, the member comes back
+// as itself when the node restarts under the same identity, and Close keeps the membership; see docs/durability.md.
+//
+// [Join] fails with logstore.ErrOtherNode if the store belongs to a node with another identity, and with
+// logstore.ErrCorrupt if the log in it is damaged. Members of one group may use different stores.
 func WithStorage(s logstore.Store) Option {
 	return func(o *options) error {
 		if s == nil {

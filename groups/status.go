@@ -50,6 +50,7 @@ type Member struct {
 	Preference Preference
 	Voter      bool
 	Leader     bool
+	Durable    bool      // keeps its log on disk, see [WithStorage]
 	Reachable  bool      // as this member sees it; true for itself
 	LastSeen   time.Time // by this member, zero if never
 }
@@ -210,6 +211,7 @@ func members(g *host.Group, s *host.State) []Member {
 			Preference: m.Preference,
 			Voter:      m.Voter,
 			Leader:     m.Peer == s.Leader,
+			Durable:    m.Durable,
 			Reachable:  m.Reachable,
 			LastSeen:   g.Time(m.LastSeen),
 		})

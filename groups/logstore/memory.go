@@ -14,18 +14,23 @@ func Memory() Store { return memoryStore{} }
 
 type memoryStore struct{}
 
-func (memoryStore) Open(id.ID) (Log, error) {
-	l := new(memoryLog)
-	return l, l.Reset(new(raftpb.SnapshotMetadata))
+func (memoryStore) Open(id.ID, func(uint64, error)) (Log, error) {
+	l := &memoryLog{state: new(raftpb.HardState), begin: new(raftpb.SnapshotMetadata)}
+	l.entries.reset(1)
+	return l, nil
 }
 
-func (memoryStore) Close() error { return nil }
+func (memoryStore) Durable() bool         { return false }
+func (memoryStore) Claim(id.PeerID) error { return nil }
+func (memoryStore) Close() error          { return nil }
 
 // memoryLog is a log in memory.
 type memoryLog struct {
 	state   *raftpb.HardState
 	begin   *raftpb.SnapshotMetadata // position before the first entry
 	entries segments
+	record  []byte
+	seq     uint64
 	images  memoryImages
 }
 
@@ -69,31 +74,27 @@ func (l *memoryLog) Snapshot() (*raftpb.Snapshot, error) {
 	return nil, raft.ErrSnapshotTemporarilyUnavailable
 }
 
-func (l *memoryLog) Append(state *raftpb.HardState, entries []*raftpb.Entry) error {
-	if state != nil {
-		l.state = state
+func (l *memoryLog) Submit(b Batch) (seq uint64, safe bool, err error) {
+	if b.Begin != nil {
+		l.begin = b.Begin
+		l.entries.reset(b.Begin.GetIndex() + 1)
 	}
-	if len(entries) == 0 {
-		return nil
+	if b.State != nil {
+		l.state = b.State
 	}
-	at := entries[0].GetIndex()
-	if at < l.entries.first || at > l.entries.next {
-		return fmt.Errorf("logstore: append at %d to a log of %d to %d", at, l.entries.first, l.entries.next-1)
+	if b.Record != nil {
+		l.record = b.Record
 	}
-	l.entries.truncate(at)
-	l.entries.append(entries)
-	return nil
-}
-
-func (l *memoryLog) Reset(begin *raftpb.SnapshotMetadata) error {
-	l.state = new(raftpb.HardState)
-	return l.Install(begin)
-}
-
-func (l *memoryLog) Install(begin *raftpb.SnapshotMetadata) error {
-	l.begin = begin
-	l.entries.reset(begin.GetIndex() + 1)
-	return nil
+	if len(b.Entries) > 0 {
+		at := b.Entries[0].GetIndex()
+		if at < l.entries.first || at > l.entries.next {
+			return 0, false, fmt.Errorf("logstore: append at %d to a log of %d to %d", at, l.entries.first, l.entries.next-1)
+		}
+		l.entries.truncate(at)
+		l.entries.append(b.Entries)
+	}
+	l.seq++
+	return l.seq, true, nil
 }
 
 func (l *memoryLog) Compact(upTo uint64) error {
@@ -112,5 +113,6 @@ func (l *memoryLog) Compact(upTo uint64) error {
 func (l *memoryLog) Size() int64 { return l.entries.bytes }
 
 func (l *memoryLog) Images() Images { return &l.images }
-
-func (l *memoryLog) Close() error { return nil }
+func (l *memoryLog) Record() []byte { return l.record }
+func (l *memoryLog) Life() uint64   { return 0 }
+func (l *memoryLog) Close() error   { return nil }

@@ -24,7 +24,7 @@ func entry(index, term uint64, size int) *raftpb.Entry {
 // filled returns a log of entries 1 to n of term 1.
 func filled(t testing.TB, n uint64) Log {
 	t.Helper()
-	l, err := Memory().Open(id.Of("a log"))
+	l, err := Memory().Open(id.Of("a log"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,9 +38,17 @@ func add(t testing.TB, l Log, from, to, term uint64) {
 	for i := from; i <= to; i++ {
 		entries = append(entries, entry(i, term, 1))
 	}
-	if err := l.Append(nil, entries); err != nil {
+	if err := submit(l, nil, entries); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func submit(l Log, state *raftpb.HardState, entries []*raftpb.Entry) error {
+	_, safe, err := l.Submit(Batch{State: state, Entries: entries})
+	if err == nil && !safe {
+		return errors.New("memory is never safe later than at once")
+	}
+	return err
 }
 
 func compact(t testing.TB, l Log, upTo uint64) {
@@ -146,11 +154,11 @@ func TestCompactAll(t *testing.T) {
 func TestAppendIntoCompacted(t *testing.T) {
 	l := filled(t, 5)
 	compact(t, l, 3)
-	if err := l.Append(nil, []*raftpb.Entry{entry(2, 2, 1)}); err == nil {
+	if err := submit(l, nil, []*raftpb.Entry{entry(2, 2, 1)}); err == nil {
 		t.Error("appended at a dropped position")
 	}
 	holds(t, l, 4, 5, 1)
-	if err := l.Append(nil, []*raftpb.Entry{entry(7, 2, 1)}); err == nil {
+	if err := submit(l, nil, []*raftpb.Entry{entry(7, 2, 1)}); err == nil {
 		t.Error("appended with a gap")
 	}
 }
@@ -158,11 +166,12 @@ func TestAppendIntoCompacted(t *testing.T) {
 func TestInstall(t *testing.T) {
 	l := filled(t, 5)
 	vote := uint64(7)
-	if err := l.Append(&raftpb.HardState{Vote: &vote}, nil); err != nil {
+	if err := submit(l, &raftpb.HardState{Vote: &vote}, nil); err != nil {
 		t.Fatal(err)
 	}
 	index, term := uint64(20), uint64(3)
-	if err := l.Install(&raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: &raftpb.ConfState{Voters: []uint64{1, 2}}}); err != nil {
+	begin := &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: &raftpb.ConfState{Voters: []uint64{1, 2}}}
+	if _, _, err := l.Submit(Batch{Begin: begin}); err != nil {
 		t.Fatal(err)
 	}
 	holds(t, l, 21, 20, 3)
@@ -181,7 +190,7 @@ func TestInstall(t *testing.T) {
 func TestCompactFrees(t *testing.T) {
 	l := filled(t, 0)
 	for i := uint64(1); i <= 64; i++ {
-		if err := l.Append(nil, []*raftpb.Entry{entry(i, 1, 1<<20)}); err != nil {
+		if err := submit(l, nil, []*raftpb.Entry{entry(i, 1, 1<<20)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -206,7 +215,7 @@ func heap() int64 {
 // TestLogAgainstModel does random things to a log and to a plain slice.
 func TestLogAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l, _ := Memory().Open(id.Of("a log"))
+		l, _ := Memory().Open(id.Of("a log"), nil)
 		type item struct {
 			term uint64
 			size int
@@ -231,7 +240,7 @@ func TestLogAgainstModel(t *testing.T) {
 					entries = append(entries, entry(at+uint64(i), term, size))
 					model = append(model, item{term, size})
 				}
-				if err := l.Append(nil, entries); err != nil {
+				if err := submit(l, nil, entries); err != nil {
 					t.Fatal(err)
 				}
 			},

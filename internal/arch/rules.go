@@ -83,7 +83,7 @@ var borders = []border{
 	{"pgregory.net/rapid", nil, "for tests"},
 	{"net", []string{"internal/transport/p2p", "discovery", "cmd/...", "examples/...", "internal/bench/..."},
 		"sockets belong to the transport; package discovery reads interfaces and addresses"},
-	{"os/exec", []string{"cmd/..."}, "a library starts no processes"},
+	{"os/exec", []string{"cmd/...", "examples/..."}, "a library starts no processes"},
 }
 
 // Package is what the rules look at.

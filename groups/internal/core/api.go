@@ -27,7 +27,7 @@ const (
 type Config struct {
 	Group     id.ID
 	Self      id.PeerID
-	BootNonce uint64 // random, differs for each Replica ever created
+	BootNonce uint64 // random, differs for each Replica ever created; one that resumes takes that of its first life
 	Seed      uint64 // of all randomness that the engine itself uses
 
 	Preference Preference
@@ -38,6 +38,7 @@ type Config struct {
 	ElectionTimeout time.Duration
 	BootstrapDelay  time.Duration
 	VolatileRemoval time.Duration // an unreachable voter is removed after this
+	DurableRemoval  time.Duration // the same for one with a durable log
 	Patience        time.Duration // a call fails when no leader is known for this long
 	MaxVoters       int
 	MaxInflight     int // entries left uncommitted before items are held back (K)
@@ -45,6 +46,8 @@ type Config struct {
 	MaxPendingCalls int // session window of this member
 	MaxPendingBytes int
 	MaxUncommitted  uint64 // bytes in the leader's log that are not committed
+	Durable         bool   // the log survives this process
+	Saved           []Saved
 
 	Snapshots   bool  // the state machine can be written out and read back; otherwise the log is kept whole
 	ChunkBytes  int   // of images that this member asks for while it leads
@@ -136,6 +139,13 @@ type Apply struct {
 	Mark      *Mark    // take a view when the items are applied
 }
 
+// Saved is an image that an earlier life of this member has left.
+type Saved struct {
+	Mark  uint64 // names it from now on; not zero
+	State *State // the engine's part
+	Root  Root
+}
+
 // Item is one call's commands in the log.
 type Item struct {
 	First   Index // user index of its first command
@@ -196,6 +206,7 @@ type Member struct {
 	Peer       id.PeerID
 	Preference Preference
 	Voter      bool
+	Durable    bool          // has a durable log
 	Reachable  bool          // as this member sees it
 	LastSeen   time.Duration // clock of the last contact, zero if never
 }
@@ -249,6 +260,14 @@ type Engine interface {
 
 	// Applied says that the state machine has applied all up to the raft index.
 	Applied(now time.Duration, raftIndex uint64)
+
+	// Persisted says that all batches of the log up to seq are safe, or, with an error, that they and all later ones
+	// may be lost.
+	Persisted(now time.Duration, seq uint64, err error)
+
+	// Retire starts the graceful end of a member that will come back as itself: its calls end and leadership is handed
+	// over, the membership stays. Output.Left reports that it may be stopped.
+	Retire(now time.Duration)
 
 	// Imaged says that the image of a mark was written, and its root, or, if the root is zero, that it could not be.
 	// ImageUsed says that a member fetches from one; it need not be told more than once a second.

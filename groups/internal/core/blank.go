@@ -63,7 +63,7 @@ func (r *Replica) sendHello(who id.PeerID, ask bool) {
 	m := &wire.Hello{
 		Seq: r.version, Ask: ask || p.heard != r.version,
 		Genesis: r.genesis, Nonce: r.cfg.BootNonce, Member: r.self, Preference: uint8(r.cfg.Preference),
-		Leaving: r.leaving.asked, Leader: r.leaderPeer(), Commands: r.index, Forced: r.origin.Forced, Fixed: r.fixed(),
+		Leaving: r.leaving.goes(), Leader: r.leaderPeer(), Commands: r.index, Forced: r.origin.Forced, Fixed: r.fixed(),
 		Frozen: r.line.Phase == genesis.Frozen, Gone: r.gone,
 	}
 	if p.hello != nil {
@@ -132,6 +132,7 @@ func (r *Replica) beginAnew() {
 	r.former = true
 	r.startAnew()
 	r.becomeBlank()
+	r.forgetHistory()
 	r.announce()
 	r.askToJoin()
 }
@@ -157,6 +158,7 @@ func (r *Replica) becomeBlank() {
 	r.applying, r.campaign, r.foundAt, r.soft, r.stirred, r.evicted = nil, campaigning{}, 0, false, false, false
 	r.ballot, r.try, r.nextTry = genesis.Ballot{}, nil, 0
 	r.recovery, r.tombs, r.leavers = recovery{}, nil, nil
+	r.persisting, r.resumed = nil, false
 	r.blankSince = r.now
 	r.leader = leading{}
 	r.dropImages()
@@ -185,7 +187,10 @@ func (r *Replica) askToJoin() {
 		}
 	}
 	if best != nil {
-		r.send(best.Leader, &wire.Join{Genesis: best.Genesis, Member: r.self, Nonce: r.cfg.BootNonce, Preference: uint8(r.cfg.Preference)})
+		me := r.voter()
+		r.send(best.Leader, &wire.Join{
+			Genesis: best.Genesis, Member: me.ID, Nonce: me.Nonce, Preference: me.Preference, Durable: me.Durable,
+		})
 	}
 }
 

@@ -239,7 +239,10 @@ func (r *Replica) acked(first, calls uint64, at Index) {
 // onExpect learns that the leader misses calls.
 func (r *Replica) onExpect(from id.PeerID, m *wire.Expect) {
 	k := &r.client
-	if r.rn == nil || m.Genesis != r.genesis || from != r.leaderPeer() || m.Next < k.base {
+	if r.rn == nil || m.Genesis != r.genesis || from != r.leaderPeer() {
+		return
+	}
+	if m.Next < k.base {
 		return
 	}
 	k.next = min(k.next, int(min(m.Next-k.base, uint64(len(k.calls)))))

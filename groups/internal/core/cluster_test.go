@@ -101,7 +101,7 @@ func (c *cluster) start(name string, change func(*Config)) *testNode {
 	if change != nil {
 		change(&cfg)
 	}
-	log, err := logstore.Memory().Open(cfg.Group)
+	log, err := logstore.Memory().Open(cfg.Group, nil)
 	if err != nil {
 		panic(err)
 	}

@@ -22,7 +22,8 @@ type Fetch struct {
 // Install makes the machine that a Fetch has prepared the one to use, before anything later is applied.
 type Install struct {
 	Fetch uint64
-	User  Index // commands that its state contains
+	Saved uint64 // mark of a Saved image to read the machine from, in place of a Fetch
+	User  Index  // commands that its state contains
 
 	// Mark names what was fetched as an image from now on, if images outlive the process; otherwise it is zero.
 	Mark uint64
@@ -180,9 +181,6 @@ func (r *Replica) install(s *raftpb.Snapshot) error {
 	st := f.state
 	if st == nil || st.Index != meta.GetIndex() || st.Term != meta.GetTerm() {
 		return fmt.Errorf("core: a snapshot at %d whose state is not here", meta.GetIndex())
-	}
-	if err := r.log.Install(meta); err != nil {
-		return fmt.Errorf("core: install a snapshot: %w", err)
 	}
 	r.dropImages()
 	r.adopt(st)

@@ -40,7 +40,7 @@ func (r *Replica) tickBlank() {
 			rank++
 		}
 	}
-	if r.cfg.Preference == Observer || voters < genesis.Quorum(r.cfg.Expect) {
+	if r.cfg.Preference == Observer || r.former && r.cfg.Durable || voters < genesis.Quorum(r.cfg.Expect) {
 		return
 	}
 	wait := r.cfg.BootstrapDelay
@@ -77,7 +77,9 @@ func (r *Replica) tryToFound() {
 
 // voter is as which this member would begin a history.
 func (r *Replica) voter() wire.Member {
-	return wire.Member{ID: r.self, Peer: r.cfg.Self, Nonce: r.cfg.BootNonce, Preference: uint8(r.cfg.Preference)}
+	return wire.Member{
+		ID: r.self, Peer: r.cfg.Self, Nonce: r.cfg.BootNonce, Preference: uint8(r.cfg.Preference), Durable: r.cfg.Durable,
+	}
 }
 
 // mayVote reports whether this member can take part in a founding.

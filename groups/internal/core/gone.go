@@ -58,6 +58,7 @@ func (r *Replica) moveTo(into wire.Genesis, round uint64, final bool) {
 	}
 	r.noteGone(wire.Gone{From: from, Into: into, Round: round})
 	r.becomeBlank()
+	r.forgetHistory()
 	r.startAnew()
 	k := &r.client
 	if final {

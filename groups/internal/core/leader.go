@@ -399,7 +399,7 @@ func (r *Replica) planMembers() {
 		l.joins = l.joins[1:]
 		if r.table.Get(j.m.Member) == nil && !r.table.WasRemoved(j.m.Member) {
 			r.propose(member.Op{Kind: member.Add, Member: wire.Member{
-				ID: j.m.Member, Peer: j.peer, Nonce: j.m.Nonce, Preference: j.m.Preference,
+				ID: j.m.Member, Peer: j.peer, Nonce: j.m.Nonce, Preference: j.m.Preference, Durable: j.m.Durable,
 			}})
 			l.plan = true
 			return
@@ -492,7 +492,7 @@ func (r *Replica) onProbation(who id.PeerID) bool {
 // the same, it counts.
 func (r *Replica) departing(row *member.Row) bool {
 	if row.ID == r.self {
-		return r.leaving.asked
+		return r.leaving.goes()
 	}
 	p := r.peers[row.Peer]
 	says := p != nil && p.hello != nil && p.hello.Member == row.ID && p.hello.Leaving
@@ -520,7 +520,11 @@ func (r *Replica) health(row *member.Row) (healthy, dead bool) {
 	if p != nil {
 		seen = max(seen, p.seen)
 	}
-	return false, r.leavers[row.ID] || r.now-seen >= r.cfg.VolatileRemoval
+	limit := r.cfg.VolatileRemoval
+	if row.Durable {
+		limit = r.cfg.DurableRemoval
+	}
+	return false, r.leavers[row.ID] || r.now-seen >= limit
 }
 
 // propose puts a change of members into the log.

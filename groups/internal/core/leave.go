@@ -15,6 +15,7 @@ import (
 // other member, and stays until it hears that it was.
 type leaving struct {
 	asked bool
+	keep  bool // the membership stays: only the calls and the leadership end
 	done  bool
 	since time.Duration
 	last  time.Duration // step taken
@@ -23,10 +24,19 @@ type leaving struct {
 
 func (r *Replica) Leave(now time.Duration) {
 	r.at(now)
+	r.depart(false)
+}
+
+func (r *Replica) Retire(now time.Duration) {
+	r.at(now)
+	r.depart(true)
+}
+
+func (r *Replica) depart(keep bool) {
 	if r.leaving.asked {
 		return
 	}
-	r.leaving = leaving{asked: true, since: r.now, last: r.now - leaveEvery}
+	r.leaving = leaving{asked: true, keep: keep, since: r.now, last: r.now - leaveEvery}
 	r.leader.plan = true
 	r.dirty = true
 	r.guard(func() {
@@ -35,10 +45,17 @@ func (r *Replica) Leave(now time.Duration) {
 	})
 }
 
+// goes reports whether the member gives up its membership.
+func (v *leaving) goes() bool { return v.asked && !v.keep }
+
 // tickLeave takes the next step of a departure.
 func (r *Replica) tickLeave() {
 	v := &r.leaving
 	if !v.asked || v.told {
+		return
+	}
+	if v.keep {
+		r.tickRetire()
 		return
 	}
 	switch {
@@ -64,6 +81,32 @@ func (r *Replica) tickLeave() {
 	if to, ok := r.reachableLeader(); ok {
 		r.send(to, &wire.Leave{Genesis: r.genesis, Member: r.self})
 	}
+}
+
+// tickRetire takes the next step of a member that will be back.
+func (r *Replica) tickRetire() {
+	v := &r.leaving
+	drained := len(r.client.calls) == 0
+	switch {
+	case r.rn == nil, drained && r.replaced(), r.now-v.since >= leaveGiveUp:
+		r.left()
+	case drained && r.now-v.last >= leaveEvery:
+		v.last = r.now
+		r.handOver()
+	}
+}
+
+// replaced reports whether nothing would be won by handing over: this member does not lead, or nobody who votes is there.
+func (r *Replica) replaced() bool {
+	if !r.isLeader() {
+		return true
+	}
+	for _, row := range r.table.All() {
+		if row.Voter && row.ID != r.self && r.bondedWith(row.Peer) {
+			return false
+		}
+	}
+	return true
 }
 
 // left reports the end of the departure. The member keeps answering until it is stopped.

@@ -11,6 +11,7 @@ import (
 	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
+	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/id"
 )
 
@@ -28,12 +29,10 @@ const (
 func (r *Replica) start(o wire.Origin) {
 	index, term := uint64(firstIndex), uint64(firstTerm)
 	begin := &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: founding(o.Founders)}
-	if err := r.log.Reset(begin); err != nil {
-		r.fatal = fmt.Errorf("core: begin a log: %w", err)
-		return
-	}
-	if err := r.log.Append(&raftpb.HardState{Term: &term, Commit: &index}, nil); err != nil {
-		r.fatal = fmt.Errorf("core: begin a log: %w", err)
+	r.genesis, r.origin, r.former = o.Genesis, o, false
+	if _, _, ok := r.submit(logstore.Batch{
+		Begin: begin, State: &raftpb.HardState{Term: &term, Commit: &index}, Record: r.record(),
+	}); !ok {
 		return
 	}
 	r.table = member.NewTable(o.Founders, member.NewSessions(0))
@@ -57,7 +56,7 @@ func (r *Replica) run(o wire.Origin, conf *raftpb.ConfState) {
 		ID:                        r.self,
 		ElectionTick:              int(r.cfg.ElectionTimeout / r.cfg.Tick),
 		HeartbeatTick:             int(r.cfg.Heartbeat / r.cfg.Tick),
-		Storage:                   raftStorage{r.log, r},
+		Storage:                   raftStorage{r.log, r, conf},
 		Applied:                   r.handed,
 		AsyncStorageWrites:        true,
 		MaxSizePerMsg:             raftMessageBytes,
@@ -289,31 +288,36 @@ func (r *Replica) drainRaft() {
 	}
 }
 
-// persist writes to the log and gives the responses that wait for it.
+// persist writes to the log and gives the responses that wait for it, now or when it is safe.
 func (r *Replica) persist(m *raftpb.Message) {
-	var state *raftpb.HardState
+	var b logstore.Batch
 	if m.Term != nil {
-		state = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+		b.State = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
 	}
 	if m.Snapshot != nil {
 		if err := r.install(m.Snapshot); err != nil {
 			r.fatal = err
 			return
 		}
+		b.Begin = m.Snapshot.GetMetadata()
 	}
-	if err := r.log.Append(state, m.Entries); err != nil {
-		r.fatal = fmt.Errorf("core: write the log: %w", err)
+	b.Entries = m.Entries
+	seq, safe, ok := r.submit(b)
+	if !ok {
 		return
 	}
-	if state != nil {
-		r.commits = state.GetCommit()
+	if b.State != nil {
+		r.commits = b.State.GetCommit()
 	}
-	for _, resp := range m.Responses {
-		if resp.GetTo() == r.self {
-			r.step(resp)
-		} else {
-			r.sendRaft(resp)
-		}
+	switch n := len(r.persisting); {
+	case len(m.Responses) == 0:
+	case safe && n == 0:
+		r.respond(m.Responses)
+	case safe: // the log will say nothing of this batch, so the responses go with those before
+		last := &r.persisting[n-1]
+		last.responses = append(last.responses, m.Responses...)
+	default:
+		r.persisting = append(r.persisting, persisting{seq, m.Responses})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
+	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/id"
 )
 
@@ -383,7 +384,8 @@ func (r *Replica) onFork(_ id.PeerID, m *wire.Fork) {
 // fork begins a history with this member as its only voter and the whole log of the present one. The state machine stays
 // as it is, and so do the calls under way.
 func (r *Replica) fork(reason wire.Reason, round uint64, lossy bool) {
-	founder := wire.Member{ID: r.newID(), Peer: r.cfg.Self, Nonce: r.cfg.BootNonce, Preference: uint8(r.cfg.Preference)}
+	founder := r.voter()
+	founder.ID = r.newID()
 	_, missing := r.majority()
 	first, err := r.log.FirstIndex()
 	if err != nil {
@@ -405,26 +407,25 @@ func (r *Replica) fork(reason wire.Reason, round uint64, lossy bool) {
 		last = entries[n-1].GetIndex()
 	}
 	begin := &raftpb.SnapshotMetadata{Index: &at, Term: &term, ConfState: founding([]wire.Member{founder})}
-	if err := r.log.Reset(begin); err != nil {
-		r.fatal = fmt.Errorf("core: fork: %w", err)
-		return
-	}
 	now, common := max(r.term, firstTerm), r.commits
-	if err := r.log.Append(&raftpb.HardState{Term: &now, Commit: &last}, entries); err != nil {
-		r.fatal = fmt.Errorf("core: fork: %w", err)
-		return
-	}
 	// What is not known to be committed may differ from what others have.
 	parent, old := wire.Parent{Raft: common, Commands: commands, Reason: reason, Lossy: lossy}, r.genesis
 	origin := r.origin.Fork(r.newGenesis(), founder, parent)
+	r.self, r.genesis, r.origin = founder.ID, origin.Genesis, origin
+	if _, _, ok := r.submit(logstore.Batch{
+		Begin: begin, State: &raftpb.HardState{Term: &now, Commit: &last}, Entries: entries, Record: r.record(),
+	}); !ok {
+		return
+	}
 	r.table = member.NewTable(origin.Founders, r.table.Sessions)
-	r.self, r.applying, r.campaign = founder.ID, nil, campaigning{}
+	r.persisting, r.applying, r.campaign = nil, nil, campaigning{}
 	r.lead, r.role, r.leadAt, r.soft, r.evicted = 0, 0, r.now, false, false
 	r.term, r.commits = now, last
 	r.leader = leading{}
 	r.dropImages() // they are states of the history that is left
 	r.endFetch()
 	r.snaps, r.fetch = snapshots{lastID: r.snaps.lastID}, fetching{lastID: r.fetch.lastID}
+	r.snaps.wanted, r.snaps.wantedAt = r.lasting, r.now // a log that was cut needs an image of this history to be resumed from
 	r.reads.restart()
 	r.client.next, r.client.retry = 0, true
 	r.noteGone(wire.Gone{From: old, Into: origin.Genesis, Round: round})

@@ -67,22 +67,25 @@ type Replica struct {
 	rn      *raft.RawNode
 	stirred bool // rn may have something to say
 
-	role      raft.StateType
-	term      uint64
-	lead      uint64 // member id, zero if unknown
-	leadAt    time.Duration
-	heardLead time.Duration     // last message from the leader
-	soft      bool              // the leader, or its term, changed and that was not followed up
-	tell      bool              // nor were the peers outside told
-	index     Index             // user index handed out for applying
-	handed    uint64            // raft index handed out for applying
-	commits   uint64            // raft index that the library knows to be committed
-	applied   uint64            // raft index that the driver has applied
-	offset    uint64            // added to raft indices that the driver sees, so that they never repeat in another history
-	applying  []*raftpb.Message // responses to give once the driver has applied, oldest first
-	conf      *raftpb.ConfState
-	target    uint64 // raft index from which on this member is online under the present leader
-	floor     uint64 // raft index to be applied before this member is online in this history, and after it was given a state
+	role       raft.StateType
+	term       uint64
+	lead       uint64 // member id, zero if unknown
+	leadAt     time.Duration
+	heardLead  time.Duration     // last message from the leader
+	soft       bool              // the leader, or its term, changed and that was not followed up
+	tell       bool              // nor were the peers outside told
+	index      Index             // user index handed out for applying
+	handed     uint64            // raft index handed out for applying
+	commits    uint64            // raft index that the library knows to be committed
+	applied    uint64            // raft index that the driver has applied
+	offset     uint64            // added to raft indices that the driver sees, so that they never repeat in another history
+	persisting []persisting      // responses to give once the log is safe, oldest first
+	parting    parting           // images of a history that is over
+	resumed    bool              // of an earlier life, and has not had a leader in this one
+	applying   []*raftpb.Message // responses to give once the driver has applied, oldest first
+	conf       *raftpb.ConfState
+	target     uint64 // raft index from which on this member is online under the present leader
+	floor      uint64 // raft index to be applied before this member is online in this history, and after it was given a state
 
 	client  client
 	leader  leading
@@ -124,8 +127,9 @@ type peer struct {
 	rival bool          // reported as such
 }
 
-// New returns an engine that is blank: it has no history until it founds one or joins one. log must be empty and is the
-// engine's to write.
+// New returns an engine. If the log is empty the engine is blank: it has no history until it founds one or joins one.
+// Otherwise it resumes as the member it was, with its vote, and hands out its committed commands anew, for a fresh state
+// machine. The log is the engine's to write. An error that wraps logstore.ErrCorrupt says that the log cannot be used.
 func New(cfg Config, log logstore.Log) (*Replica, error) {
 	switch {
 	case cfg.Tick <= 0 || cfg.Heartbeat < cfg.Tick || cfg.ElectionTimeout < 2*cfg.Heartbeat:
@@ -151,6 +155,9 @@ func New(cfg Config, log logstore.Log) (*Replica, error) {
 	r.client = client{session: max(cfg.BootNonce, 1), base: 1}
 	// Answers to an earlier life of this node must not look like answers to this one.
 	r.reads.lastID = r.rng.Uint64() >> 1
+	if err := r.resume(); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -160,7 +167,7 @@ var _ Engine = (*Replica)(nil)
 func (r *Replica) at(now time.Duration) {
 	if !r.begun {
 		r.begun = true
-		r.born, r.blankSince, r.onlineAt = now, now, now
+		r.born, r.blankSince, r.onlineAt, r.leadAt = now, now, now, now
 	}
 	r.now = max(r.now, now)
 }
@@ -204,6 +211,7 @@ func (r *Replica) tickRaft() {
 	if r.lead != 0 && !r.isVoter() && r.now-max(r.heardLead, r.leadAt) >= 2*r.cfg.ElectionTimeout {
 		_ = r.rn.ForgetLeader() // never fails
 	}
+	r.leadAlone()
 	r.rn.Tick()
 	r.stirred = true
 }

@@ -108,6 +108,13 @@ type sentSnapshot struct {
 type raftStorage struct {
 	raft.Storage // the log
 	r            *Replica
+	conf         *raftpb.ConfState // with which the library begins
+}
+
+// InitialState is called once. The log knows with which members it began; those of a later image count instead.
+func (s raftStorage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+	state, _, err := s.Storage.InitialState()
+	return state, s.conf, err
 }
 
 // Snapshot is called when a member needs one. The state itself is not part of it.
@@ -344,7 +351,7 @@ func (r *Replica) takeMark(e *raftpb.Entry, chunk int, out *Apply) {
 func (r *Replica) addImage(index, term uint64, chunk int, rescue bool) *Mark {
 	s := &r.snaps
 	if len(s.images) >= imagesMost {
-		r.dropImage(0)
+		r.dropImage(r.leastNeeded())
 	}
 	s.lastID++
 	im := &image{id: s.lastID, index: index, term: term, user: r.index, conf: r.conf, used: r.now, rescue: rescue}
@@ -404,6 +411,25 @@ func (r *Replica) ImageUsed(now time.Duration, mark uint64) {
 	}
 }
 
+// superseded reports whether there is a newer image that does all that an image is there for. If images outlive the
+// process the log is cut only behind one that the group agreed on, so the newest of those must stay.
+func (r *Replica) superseded(i int) bool {
+	for _, im := range r.snaps.images[i+1:] {
+		if im.written && !im.useless && (im.isAgreed || im.rescue) {
+			return true
+		}
+	}
+	return false
+}
+
+// leastNeeded returns which image goes when there are too many: the oldest, unless the log may be cut behind it.
+func (r *Replica) leastNeeded() int {
+	if !r.lasting || r.superseded(0) {
+		return 0
+	}
+	return len(r.snaps.images) - 1
+}
+
 func (r *Replica) dropImage(i int) {
 	s := &r.snaps
 	r.due.drop = append(r.due.drop, s.images[i].id)
@@ -422,11 +448,10 @@ func (r *Replica) tickSnapshots() {
 	s := &r.snaps
 	for i := 0; i < len(s.images); {
 		im := s.images[i]
-		last := i == len(s.images)-1
 		switch {
 		case im.written && im.useless:
 			r.dropImage(i)
-		case im.written && !r.leased(im) && !(r.lasting && last):
+		case im.written && !r.leased(im) && !(r.lasting && !r.superseded(i)):
 			r.dropImage(i)
 		default:
 			i++

@@ -58,7 +58,7 @@ func (r *Replica) buildStatus() *Status {
 	if r.table != nil {
 		s.Member = MemberID(r.self)
 		for _, row := range r.table.All() {
-			m := Member{ID: MemberID(row.ID), Peer: row.Peer, Preference: Preference(row.Preference), Voter: row.Voter}
+			m := Member{ID: MemberID(row.ID), Peer: row.Peer, Preference: Preference(row.Preference), Voter: row.Voter, Durable: row.Durable}
 			if row.ID == r.self {
 				m.Reachable, m.LastSeen = true, r.now
 			} else if p := r.peers[row.Peer]; p != nil {
@@ -159,6 +159,8 @@ func (r *Replica) whyBlank() string {
 	switch {
 	case histories > 0:
 		return "joining: waiting for the leader to take this member in"
+	case r.former && r.cfg.Durable:
+		return "removed from the group; waiting for a member to join it again, since founding a second history would put the first at risk"
 	case r.cfg.Preference == Observer:
 		return "waiting for a member that is not an observer"
 	case blank < genesis.Quorum(r.cfg.Expect):

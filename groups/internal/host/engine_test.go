@@ -67,7 +67,9 @@ func (e *lineEngine) Read(_ time.Duration, r *core.Read) {
 	defer e.enter()()
 	e.reads = append(e.reads, r)
 }
-func (e *lineEngine) Applied(_ time.Duration, raft uint64) { defer e.enter()(); e.applied = raft }
+func (e *lineEngine) Applied(_ time.Duration, raft uint64)   { defer e.enter()(); e.applied = raft }
+func (e *lineEngine) Persisted(time.Duration, uint64, error) { defer e.enter()() }
+func (e *lineEngine) Retire(time.Duration)                   { defer e.enter()(); e.left = true }
 func (e *lineEngine) Imaged(_ time.Duration, mark uint64, root id.ID) {
 	defer e.enter()()
 	e.imaged = append(e.imaged, root)
@@ -193,7 +195,7 @@ func newTestGroup(t testing.TB, e *lineEngine, m *sumMachine, cfg GroupConfig) *
 	if cfg.Engine.Patience == 0 {
 		cfg.Engine.Patience = 10 * time.Second
 	}
-	log, err := logstore.Memory().Open(cfg.ID)
+	log, err := logstore.Memory().Open(cfg.ID, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -363,6 +363,15 @@ var errAnswer = errors.New("malformed answer")
 // install replaces the machine by a prepared one.
 func (g *Group) install(o *order) bool {
 	f := o.fetched
+	if o.run.Install.Saved != 0 {
+		if err := g.readSaved(o.run.Install); err != nil {
+			g.fail(err)
+			return false
+		}
+		g.progress.advance(o.run.Install.User, o.epoch, 0)
+		g.meter.committed.Set(float64(o.run.Install.User))
+		return true
+	}
 	if f == nil {
 		g.fail(errors.New("groups: a snapshot without its state"))
 		return false

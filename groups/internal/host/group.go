@@ -38,6 +38,7 @@ type Group struct {
 	svc     *Service
 	engine  core.Engine
 	machine Machine
+	store   logstore.Log // the engine's; the driver closes it
 	log     *slog.Logger
 	meter   *groupMetrics
 

@@ -31,13 +31,17 @@ func (g *Group) endLocked() error {
 // Over is closed when the group on this node is over; [Group.End] then says why.
 func (g *Group) Over() <-chan struct{} { return g.over }
 
-// depart takes no new calls, lets those under way end, gives up leadership and membership, and returns when that is
-// done or the group is over. It fails when ctx ends first.
-func (g *Group) depart(ctx context.Context) error {
+// depart takes no new calls, lets those under way end, gives up leadership and, unless keep says otherwise, membership,
+// and returns when that is done or the group is over. It fails when ctx ends first.
+func (g *Group) depart(ctx context.Context, keep bool) error {
 	g.mu.Lock()
 	g.leaving = true
 	g.eager = true
-	g.box.leave = true
+	if keep {
+		g.box.retire = true
+	} else {
+		g.box.leave = true
+	}
 	g.kickLocked()
 	g.mu.Unlock()
 	select {
@@ -45,6 +49,10 @@ func (g *Group) depart(ctx context.Context) error {
 	case <-g.over:
 	case <-ctx.Done():
 		err := context.Cause(ctx)
+		if keep {
+			g.log.Warn("stopped without handing over", "err", err)
+			return nil
+		}
 		g.log.Warn("left the group without an acknowledgement", "err", err)
 		return fmt.Errorf("groups: leave %s: not acknowledged: %w", g.cfg.ID.Short(), err)
 	}

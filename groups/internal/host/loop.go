@@ -101,6 +101,9 @@ func (g *Group) step(box *mailbox, applied uint64) {
 		e.Applied(now, applied)
 		g.told = applied
 	}
+	if box.stored != 0 || box.failed != nil {
+		e.Persisted(now, box.stored, box.failed)
+	}
 	for i := range box.peers {
 		g.peerEvent(&box.peers[i])
 	}
@@ -124,6 +127,9 @@ func (g *Group) step(box *mailbox, applied uint64) {
 	}
 	if box.tick {
 		e.Tick(now)
+	}
+	if box.retire {
+		e.Retire(now)
 	}
 	if box.leave {
 		e.Leave(now)

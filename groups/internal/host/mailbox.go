@@ -20,9 +20,12 @@ type mailbox struct {
 	bulk    []bulkEvent
 	asks    []*core.Question
 	listed  []id.PeerID
-	relist  bool // listed is to be taken over
+	relist  bool   // listed is to be taken over
+	stored  uint64 // batches of the log up to here are safe, if it is not zero
+	failed  error  // why later ones will not be
 	tick    bool
 	wake    bool // progress of the applier that the engine should hear of now
+	retire  bool
 	leave   bool
 	stop    bool
 }
@@ -45,8 +48,8 @@ const (
 
 func (m *mailbox) empty() bool {
 	return len(m.peers) == 0 && len(m.calls) == 0 && len(m.cancels) == 0 && len(m.reads) == 0 && len(m.bulk) == 0 &&
-		len(m.asks) == 0 &&
-		!m.relist && !m.tick && !m.wake && !m.leave && !m.stop
+		len(m.asks) == 0 && m.stored == 0 && m.failed == nil &&
+		!m.relist && !m.tick && !m.wake && !m.retire && !m.leave && !m.stop
 }
 
 // reset empties the mailbox and keeps its slices, unless a burst has made them large.
@@ -58,7 +61,8 @@ func (m *mailbox) reset() {
 	m.bulk = recycle(m.bulk)
 	m.asks = recycle(m.asks)
 	m.listed, m.relist = nil, false
-	m.tick, m.wake, m.leave, m.stop = false, false, false, false
+	m.stored, m.failed = 0, nil
+	m.tick, m.wake, m.retire, m.leave, m.stop = false, false, false, false, false
 }
 
 // keepSlots is the largest slice that an idle mailbox keeps.

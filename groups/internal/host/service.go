@@ -177,7 +177,7 @@ func (s *Service) found(m *membership, cfg GroupConfig, build func() (Machine, a
 		return nil, nil, err
 	}
 	if late {
-		s.leave(context.Background(), m)
+		s.leave(context.Background(), m, g.cfg.Engine.Durable)
 		return nil, nil, ErrClosed
 	}
 	s.metrics.active.Inc()
@@ -196,23 +196,48 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 			err = fmt.Errorf("groups: open %s: panic: %v", cfg.ID.Short(), v)
 		}
 	}()
-	log, err := cfg.Storage.Open(cfg.ID)
+	if err := cfg.Storage.Claim(s.node.ID()); err != nil {
+		return nil, nil, fmt.Errorf("groups: open the log of %s: %w", cfg.ID.Short(), err)
+	}
+	notify := new(relay)
+	log, err := cfg.Storage.Open(cfg.ID, notify.persisted)
 	if err != nil {
 		return nil, nil, fmt.Errorf("groups: open the log of %s: %w", cfg.ID.Short(), err)
 	}
+	defer func() {
+		if g == nil {
+			log.Close()
+		}
+	}()
 	e := &cfg.Engine
 	e.Group = cfg.ID
 	e.Self = s.node.ID()
 	e.BootNonce = random()
 	e.Seed = random()
 	e.Tick = Tick
+	e.Durable = cfg.Storage.Durable()
 	e.Log = raftLog{s.log.With("group", cfg.ID.Short())}
+	images, saved, err := openSaved(log.Images(), s.log.With("group", cfg.ID.Short()))
+	if err != nil {
+		return nil, nil, fmt.Errorf("groups: open the images of %s: %w", cfg.ID.Short(), err)
+	}
+	defer func() {
+		if g == nil {
+			closeImages(images)
+		}
+	}()
+	e.Saved = saved
 	engine, err := core.New(*e, log)
 	if err != nil {
 		return nil, nil, fmt.Errorf("groups: start the engine of %s: %w", cfg.ID.Short(), err)
 	}
 	machine, owner := build()
 	g = newGroup(s, cfg, engine, machine, log.Images())
+	g.store = log
+	for _, im := range images {
+		g.images.add(im)
+	}
+	notify.to.Store(g)
 	g.cfg.Bond.Group = cfg.ID
 	g.cfg.Bond.Sink = g
 	g.cfg.Bond.Traffic = s.metrics.traffic(cfg.ID)
@@ -225,8 +250,8 @@ func random() uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// Release gives back what one Join took. The last one departs from the group and waits for that, for a few seconds at
-// most.
+// Release gives back what one Join took. The last one departs from the group, or, if its log is durable, stops in a way
+// that it can come back from, and waits for that, for a few seconds at most.
 func (s *Service) Release(g *Group) {
 	s.mu.Lock()
 	m := s.groups[g.cfg.ID]
@@ -244,11 +269,11 @@ func (s *Service) Release(g *Group) {
 	if last {
 		ctx, cancel := context.WithTimeout(context.Background(), departGrace)
 		defer cancel()
-		s.leave(ctx, m)
+		s.leave(ctx, m, g.cfg.Engine.Durable)
 	}
 }
 
-// Leave departs from the group for all handles. It returns an error if the departure was not acknowledged before ctx
+// Leave departs from the group for all handles, and forgets a durable log. It returns an error if the departure was not acknowledged before ctx
 // ended; the node has left all the same.
 func (s *Service) Leave(ctx context.Context, g *Group) error {
 	s.mu.Lock()
@@ -268,16 +293,23 @@ func (s *Service) Leave(ctx context.Context, g *Group) error {
 			return context.Cause(ctx)
 		}
 	}
-	return s.leave(ctx, m)
+	return s.leave(ctx, m, false)
 }
 
-// leave takes the group out of service: departure within ctx, then engine and machine, bonds, entry. The caller has set
-// m.last, or nobody else can reach m.
-func (s *Service) leave(ctx context.Context, m *membership) error {
+// leave takes the group out of service: departure within ctx, then engine and machine, bonds, entry, log. With keep the
+// membership stays, for the node's next start. The caller has set m.last, or nobody else can reach m.
+func (s *Service) leave(ctx context.Context, m *membership, keep bool) error {
 	g := m.group
-	err := g.depart(ctx)
+	err := g.depart(ctx, keep)
 	g.stop() // before the bonds end, so that the others hear that this member is gone for good
 	s.withdraw(g)
+	if !keep {
+		g.forgetLog()
+	}
+	g.closeLog()
+	if !keep {
+		g.forgetImages() // which the log may need as long as it is there
+	}
 	s.forget(m)
 	return err
 }
@@ -309,7 +341,7 @@ func (s *Service) retire(g *Group) {
 	s.wg.Go(func() { s.withdraw(g) })
 }
 
-// Close departs from all groups within ctx and waits for everything the service started.
+// Close departs from all groups, or stops those with a durable log, within ctx and waits for everything the service started.
 func (s *Service) Close(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -328,7 +360,7 @@ func (s *Service) Close(ctx context.Context) error {
 				<-m.gone
 				return
 			}
-			if err := s.leave(ctx, m); err != nil {
+			if err := s.leave(ctx, m, m.group.cfg.Engine.Durable); err != nil {
 				mu.Lock()
 				errs = append(errs, err)
 				mu.Unlock()
@@ -354,6 +386,7 @@ func (s *Service) Kill() {
 		<-m.ready
 		if m.err == nil {
 			m.group.kill()
+			m.group.closeLog()
 		}
 	}
 	s.wg.Wait()

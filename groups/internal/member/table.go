@@ -145,7 +145,7 @@ func (t *Table) Apply(op Op) bool {
 }
 
 // opSize is the length of an encoded operation.
-const opSize = 1 + 8 + id.Size + 8 + 1
+const opSize = 1 + 8 + id.Size + 8 + 1 + 1
 
 // Encode returns an operation as it stands in the log.
 func Encode(op Op) []byte {
@@ -154,7 +154,11 @@ func Encode(op Op) []byte {
 	b = binary.BigEndian.AppendUint64(b, op.Member.ID)
 	b = append(b, op.Member.Peer[:]...)
 	b = binary.BigEndian.AppendUint64(b, op.Member.Nonce)
-	return append(b, op.Member.Preference)
+	b = append(b, op.Member.Preference)
+	if op.Member.Durable {
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 // errOp reports an operation in the log that cannot be read.
@@ -169,8 +173,8 @@ func Decode(b []byte) (Op, error) {
 	op.Member.ID = binary.BigEndian.Uint64(b[1:])
 	copy(op.Member.Peer[:], b[9:])
 	op.Member.Nonce = binary.BigEndian.Uint64(b[9+id.Size:])
-	op.Member.Preference = b[opSize-1]
-	if op.Kind < Add || op.Kind > Remove || op.Member.ID == 0 || op.Member.Preference > Observer {
+	op.Member.Preference, op.Member.Durable = b[opSize-2], b[opSize-1] == 1
+	if op.Kind < Add || op.Kind > Remove || op.Member.ID == 0 || op.Member.Preference > Observer || b[opSize-1] > 1 {
 		return Op{}, errOp
 	}
 	return op, nil

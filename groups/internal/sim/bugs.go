@@ -23,6 +23,8 @@ type Bugs struct {
 	VoteTwice   bool // a vote that was given away is given to the next who asks as well
 	AckUnstored bool // a follower acknowledges entries that it does not have now and then
 	SameID      bool // a member comes back empty under the id it had
+	SafeTooSoon bool // a disk says that a write is safe before it is
+	LoseSynced  bool // a disk loses writes that it said were safe
 
 	SnapshotIndex    bool // snapshots have a user index that is one too low
 	SnapshotSessions bool // snapshots do not know which calls they contain

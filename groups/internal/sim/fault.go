@@ -62,7 +62,9 @@ func (s *Scenario) fault() {
 			w.breakBond(x, w.nodes[b], w.Rng.IntN(2) == 0)
 		}
 	case 6, 7:
-		if s.mayCrash(x) {
+		if x.disk != nil {
+			s.crashWithDisk(x)
+		} else if s.mayCrash(x) {
 			s.Stats.Crashes++
 			w.Crash(x, w.Rng.IntN(3) == 0)
 			w.After(time.Duration(500+w.Rng.IntN(20000))*time.Millisecond, func() { s.replace(x) })
@@ -76,7 +78,9 @@ func (s *Scenario) fault() {
 	case 11:
 		x.Pause(time.Duration(50+w.Rng.IntN(9000)) * time.Millisecond)
 	case 12:
-		if x.Alive && !x.Left {
+		if x.Alive && !x.Left && x.disk != nil && w.Rng.IntN(2) == 0 {
+			s.close(x)
+		} else if x.Alive && !x.Left {
 			s.Stats.Leaves++
 			w.tracef("%v leaves", x)
 			x.do(func() { x.eng.Leave(x.clock()) })
@@ -85,6 +89,7 @@ func (s *Scenario) fault() {
 	case 13:
 		if len(w.nodes) < s.most {
 			s.Stats.Joins++
+			s.equip(len(w.nodes))
 			w.Start(len(w.nodes), core.Normal, joinOnly)
 		}
 	case 14:
@@ -136,6 +141,9 @@ func (s *Scenario) retire(n *Node) {
 			s.retire(n)
 			return
 		}
+		if n.disk != nil {
+			n.wipe() // it forgets the log of a group that it has left
+		}
 		w.Crash(n, false)
 		back := time.Duration(500+w.Rng.IntN(10000)) * time.Millisecond
 		if s.stopped {
@@ -180,7 +188,7 @@ func (s *Scenario) mayCrash(n *Node) bool {
 			}
 			voters++
 			x := s.World.nodes[int(m.Peer[0])-1]
-			if !x.Alive || x == n || x.Status == nil || x.Status.Member != m.ID {
+			if !x.Alive && x.disk == nil || x == n || x.Status == nil || x.Status.Member != m.ID {
 				lost++
 			}
 		}

@@ -22,6 +22,7 @@ type Node struct {
 	Peer  id.PeerID
 	Life  int
 	Alive bool
+	disk  *disk // nil: the log is in memory
 	eng   *core.Replica
 	out   core.Output
 	bonds map[int]*bond
@@ -45,7 +46,9 @@ type Node struct {
 	Status  *core.Status
 	Left    bool
 	Fatal   error
-	images  map[uint64]*snapshot
+	images  map[uint64]*snapshot // by mark
+	at      map[uint64]uint64    // raft index of each, with a disk
+	readyAt uint64               // raft index of what is ready
 	fetch   core.Fetch
 	ready   *snapshot      // fetched, and not installed
 	refuses map[*Node]bool // rivals, with which there will be no bond
@@ -71,9 +74,9 @@ func (n *Node) config(pref core.Preference, expect int) core.Config {
 		Group: GroupID, Self: n.Peer, BootNonce: n.w.Rng.Uint64(), Seed: n.w.Rng.Uint64(),
 		Preference: pref, Expect: expect,
 		Tick: tick, Heartbeat: 5 * tick, ElectionTimeout: 20 * tick,
-		BootstrapDelay: 3 * time.Second, VolatileRemoval: 10 * time.Second, Patience: 10 * time.Second,
+		BootstrapDelay: 3 * time.Second, VolatileRemoval: 10 * time.Second, DurableRemoval: 5 * time.Minute, Patience: 10 * time.Second,
 		MaxVoters: 5, MaxInflight: 4, MaxEntryBytes: 1 << 20, MaxPendingCalls: 1024, MaxPendingBytes: 8 << 20,
-		MaxUncommitted: 64 << 20, Flaws: n.w.Bugs.Core,
+		MaxUncommitted: 64 << 20, Durable: n.disk != nil, Flaws: n.w.Bugs.Core,
 	}
 	if n.w.Bugs.SameID {
 		cfg.BootNonce, cfg.Seed = uint64(n.Index)+1, uint64(n.Index)+1
@@ -84,11 +87,11 @@ func (n *Node) config(pref core.Preference, expect int) core.Config {
 	return cfg
 }
 
-// Start adds a machine, or starts one that is down in a new life, with nothing of the old one.
+// Start adds a machine, or starts one that is down in a new life, with nothing of the old one but its disk, if it has one.
 func (w *World) Start(index int, pref core.Preference, expect int) *Node {
 	n := &Node{
 		w: w, Index: index, Alive: true, bonds: make(map[int]*bond), State: Machine{}, baseAt: w.now, rate: 1,
-		refuses: make(map[*Node]bool), images: make(map[uint64]*snapshot),
+		refuses: make(map[*Node]bool), images: make(map[uint64]*snapshot), at: make(map[uint64]uint64),
 	}
 	n.Peer = id.PeerID{byte(index + 1)}
 	if index < len(w.nodes) {
@@ -97,12 +100,19 @@ func (w *World) Start(index int, pref core.Preference, expect int) *Node {
 	} else {
 		w.nodes = append(w.nodes, n)
 	}
-	log, err := logstore.Memory().Open(GroupID)
+	log, err := logstore.Memory().Open(GroupID, nil)
 	if err != nil {
 		panic(err)
 	}
-	if n.eng, err = core.New(n.config(pref, expect), log); err != nil {
-		panic(err)
+	if n.disk = w.Disks[index]; n.disk != nil {
+		log = n.disk.start(n)
+	}
+	cfg := n.config(pref, expect)
+	if n.disk != nil {
+		cfg.Saved = n.saved()
+	}
+	if n.eng, err = core.New(cfg, log); err != nil {
+		panic(fmt.Sprintf("%v at %v, in the world of seed %d: %v", n, w.now, w.seed, err))
 	}
 	w.lives++
 	w.tracef("%v starts", n)
@@ -374,13 +384,16 @@ func (n *Node) serve() {
 	n.waiting = kept
 }
 
-// Crash ends a node's life: its memory is gone. Others see the connection close, or notice its silence seconds later.
+// Crash ends a node's life: its memory is gone, and what its disk had not synced. Others see the connection close, or notice its silence seconds later.
 func (w *World) Crash(n *Node, silent bool) {
 	if !n.Alive {
 		return
 	}
 	w.tracef("%v crashes, silent=%v", n, silent)
 	n.Alive = false
+	if n.disk != nil {
+		n.disk.crash()
+	}
 	for _, o := range w.nodes {
 		if o.bonds[n.Index] == nil || n.bonds[o.Index] == nil {
 			continue

@@ -16,6 +16,7 @@ type Scenario struct {
 	Bugs   Bugs
 	Length time.Duration // of the part with faults, in virtual time
 	Check  time.Duration // limit for checking the history, in real time
+	Disks  Disks
 
 	World   *World
 	History []*Op
@@ -31,7 +32,10 @@ type Scenario struct {
 }
 
 // Stats counts what happened in a scenario.
-type Stats struct{ Done, Unknown, Refused, Crashes, Leaves, Joins, Leaders, Lost, Installed int }
+type Stats struct {
+	Done, Unknown, Refused, Crashes, Leaves, Joins, Leaders, Lost, Installed int
+	Wiped, Blackouts, Closes                                                 int // with disks
+}
 
 // Add sums up.
 func (s *Stats) Add(o Stats) {
@@ -44,6 +48,9 @@ func (s *Stats) Add(o Stats) {
 	s.Leaders += o.Leaders
 	s.Lost += o.Lost
 	s.Installed += o.Installed
+	s.Wiped += o.Wiped
+	s.Blackouts += o.Blackouts
+	s.Closes += o.Closes
 }
 
 // Run plays a scenario to its end and returns the first violation of what a group promises.
@@ -69,6 +76,7 @@ func (s *Scenario) Run() error {
 		} else if w.Rng.IntN(8) == 0 {
 			pref = core.Reluctant
 		}
+		s.equip(i)
 		w.Start(i, pref, expect)
 	}
 	if !w.Until(40*time.Second, s.settled) {
@@ -95,11 +103,13 @@ func (s *Scenario) Run() error {
 		n.resume()
 		s.replace(n)
 	}
-	recovered := w.Until(120*time.Second, func() bool { return s.eyes.broken != nil || s.settled() && s.quiet() })
-	if s.eyes.broken == nil && recovered {
-		w.Run(2 * time.Second)
-		// One that was leaving may have gone, and come back.
-		recovered = w.Until(60*time.Second, func() bool { return s.eyes.broken != nil || s.settled() && s.quiet() })
+	well := func() bool { return s.eyes.broken != nil || s.settled() && s.quiet() }
+	recovered := w.Until(120*time.Second, well)
+	for range 3 { // somebody may just be leaving
+		if recovered && s.eyes.broken == nil {
+			w.Run(2 * time.Second)
+			recovered = w.Until(60*time.Second, well)
+		}
 	}
 	s.count()
 	s.eyes.compare(w.nodes)

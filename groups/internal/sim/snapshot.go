@@ -52,6 +52,7 @@ func (n *Node) takeView(m *core.Mark) {
 				s.root = s.root.Derive([]byte("odd"))
 			}
 			n.images[m.ID] = s
+			n.keep(m.ID, m.Index, s)
 			n.eng.Imaged(n.clock(), m.ID, s.root)
 		})
 	})
@@ -61,6 +62,7 @@ func (n *Node) takeView(m *core.Mark) {
 func (n *Node) followSnapshots() {
 	for _, mark := range n.out.Drop {
 		delete(n.images, mark)
+		n.forget(mark)
 	}
 	for _, d := range n.out.Diverged {
 		n.w.tracef("%v diverged: %+v", n, d)
@@ -109,7 +111,10 @@ func (n *Node) fetchLater(since time.Duration) {
 				n.fetchLater(w.now)
 				return
 			}
-			n.ready = s.clone()
+			n.ready, n.readyAt = s.clone(), f.Index
+			if n.disk != nil {
+				n.disk.images[f.Index] = n.ready.clone() // before it takes the place of the log
+			}
 			if w.Bugs.UncheckedState {
 				n.ready.state["x"] = "1"
 			}
@@ -132,6 +137,12 @@ func (n *Node) imageOf(root core.Root) (uint64, *snapshot) {
 func (n *Node) install(i *core.Install) {
 	n.w.tracef("%v installs a snapshot of %d commands", n, i.User)
 	n.w.Installed++
+	if i.Saved != 0 {
+		n.ready = n.images[i.Saved].clone()
+	} else if i.Mark != 0 {
+		n.images[i.Mark] = n.disk.images[n.readyAt]
+		n.at[i.Mark] = n.readyAt
+	}
 	n.State, n.Log, n.ready = n.ready.state, n.ready.log, nil
 	n.w.mix(nil, n.Index, int(i.User))
 }

@@ -27,10 +27,11 @@ type Network struct {
 
 // World is a group of engines and everything around them.
 type World struct {
-	Net  Network
-	Bugs Bugs
-	Rng  *rand.Rand
-	Tune func(*core.Config) // changes the configuration of engines that start, may be nil
+	Net   Network
+	Bugs  Bugs
+	Rng   *rand.Rand
+	Disks map[int]*disk      // of the machines that have one
+	Tune  func(*core.Config) // changes the configuration of engines that start, may be nil
 
 	Installed int // snapshots
 	Diverged  int // images that differed from what the group agreed on
@@ -56,6 +57,7 @@ type World struct {
 	tracing bool
 	trace   []string
 	hash    uint64
+	seed    uint64
 }
 
 // silence is how long it takes until a dead link is noticed that was not closed.
@@ -68,6 +70,9 @@ func New(seed uint64, net Network) *World {
 		Rng:  rand.New(rand.NewPCG(seed, 0x5eed)),
 		cut:  make(map[[2]int]bool),
 		hash: seed,
+		seed: seed,
+
+		Disks: make(map[int]*disk),
 	}
 }
 

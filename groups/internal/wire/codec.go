@@ -29,7 +29,7 @@ func Decode(src []byte) (Message, error) {
 			Gone: r.gone(),
 		}
 	case kindJoin:
-		m = &Join{Genesis: r.genesis(), Member: r.uint(), Nonce: r.uint(), Preference: r.preference()}
+		m = &Join{Genesis: r.genesis(), Member: r.uint(), Nonce: r.uint(), Preference: r.preference(), Durable: r.bool()}
 	case kindAccept:
 		m = &Accept{Origin: r.origin(), Member: r.uint()}
 	case kindRemoved:
@@ -89,7 +89,7 @@ func (m *Join) append(b []byte) []byte {
 	b = append(b, m.Genesis[:]...)
 	b = binary.AppendUvarint(b, m.Member)
 	b = binary.AppendUvarint(b, m.Nonce)
-	return append(b, m.Preference)
+	return appendBool(append(b, m.Preference), m.Durable)
 }
 
 func (m *Accept) append(b []byte) []byte {
@@ -156,5 +156,5 @@ func appendMember(b []byte, m *Member) []byte {
 	b = binary.AppendUvarint(b, m.ID)
 	b = append(b, m.Peer[:]...)
 	b = binary.AppendUvarint(b, m.Nonce)
-	return append(b, m.Preference)
+	return appendBool(append(b, m.Preference), m.Durable)
 }

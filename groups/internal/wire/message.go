@@ -65,8 +65,9 @@ const PreferenceMost = 2
 type Member struct {
 	ID         uint64
 	Peer       id.PeerID
-	Nonce      uint64 // of the engine's life
+	Nonce      uint64 // of the engine's life, or of the lives of one with a durable log
 	Preference uint8
+	Durable    bool // has a durable log, so it comes back as itself
 }
 
 // Hello says where a member stands. It is sent when a bond comes up and whenever it changes in a way that others act on,
@@ -100,6 +101,7 @@ type Join struct {
 	Member     uint64
 	Nonce      uint64
 	Preference uint8
+	Durable    bool
 }
 
 // Accept tells a joiner that it is a member, and how the history began.

@@ -85,7 +85,7 @@ func (r *reader) peer() (p id.PeerID) {
 }
 
 func (r *reader) member() Member {
-	return Member{ID: r.uint(), Peer: r.peer(), Nonce: r.uint(), Preference: r.preference()}
+	return Member{ID: r.uint(), Peer: r.peer(), Nonce: r.uint(), Preference: r.preference(), Durable: r.bool()}
 }
 
 func (r *reader) preference() byte {
