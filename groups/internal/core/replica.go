@@ -415,7 +415,7 @@ func (r *Replica) Stop(now time.Duration) {
 	}
 	r.ended = true
 	r.failAll(FailedClosed)
-	if r.rn != nil && r.leaving.asked && r.fatal == nil {
+	if r.rn != nil && r.leaving.goes() && r.fatal == nil {
 		for _, who := range r.bonded() {
 			r.send(who, &wire.Farewell{Genesis: r.genesis, Member: r.self})
 		}
