@@ -48,7 +48,7 @@ func (r *Replica) resume() error {
 	}
 	r.guard(func() {
 		r.adopt(from)
-		r.applied, r.commits, r.term = from.Index, state.GetCommit(), state.GetTerm()
+		r.applied, r.commits, r.term = firstIndex, state.GetCommit(), state.GetTerm() // the driver has yet to read the image
 		r.run(origin, from.Conf)
 	})
 	return r.fatal
