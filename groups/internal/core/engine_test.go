@@ -501,7 +501,7 @@ func TestConfigIsChecked(t *testing.T) {
 	} {
 		cfg := testConfig(id.PeerID{1}, 1)
 		change(&cfg)
-		log, err := logstore.Memory().Open(cfg.Group)
+		log, err := logstore.Memory().Open(cfg.Group, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
