@@ -49,6 +49,17 @@ func (e Expiration) Earlier(o Expiration) Expiration {
 	return e
 }
 
+// Later returns whichever of e and o comes last.
+func (e Expiration) Later(o Expiration) Expiration {
+	if e.Never() || (!o.Never() && e.At.After(o.At)) {
+		return e
+	}
+	return o
+}
+
+// Expired reports whether the time has come.
+func (e Expiration) Expired(now time.Time) bool { return !e.Never() && !now.Before(e.At) }
+
 // Validator judges tickets of one class. Implementations must be safe for concurrent use.
 type Validator interface {
 	// Class returns the class of tickets that the validator understands.
