@@ -18,8 +18,9 @@
 //	link up, every 60 s, overflow ──▶ comparison of digests ──▶ what differs   repairs whatever was missed
 //	Close ──▶ departure, signed ──▶ the same way                               kept as a tombstone: nobody revives the peer
 //
-// A peer that was not heard of for PurgeAfter is dropped. Entries of other networks, entries from the future beyond
-// MaxClockDrift, and entries that exceed the size limits are refused; [Discovery.Status] counts refusals by reason.
+// A peer that was not heard of for PurgeAfter is dropped. One whose connection broke and cannot be made again is hidden
+// within 7 s, and shown again when it is reached, see [Catalog.Lost]. Entries of other networks, entries from the future
+// beyond MaxClockDrift, and entries that exceed the size limits are refused; [Discovery.Status] counts refusals by reason.
 //
 // # What is promised
 //

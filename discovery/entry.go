@@ -133,6 +133,11 @@ func (p PeerEntry) TicketsOf(class id.ID) []tickets.Ticket {
 	return slices.DeleteFunc(p.Tickets(), func(t tickets.Ticket) bool { return t.Class != class })
 }
 
+// Subject returns the peer as ticket validators see it, for [tickets.Check].
+func (p PeerEntry) Subject() tickets.Subject {
+	return tickets.Subject{Peer: p.ID(), Network: p.NetworkID(), Entry: p}
+}
+
 // Version returns the entry's version.
 func (p PeerEntry) Version() Version { return Version{p.entry().Start, p.entry().Update} }
 
