@@ -102,7 +102,7 @@ type Host interface {
 	// block and must not call cancel.
 	Watch(fn func(Event)) (cancel func())
 
-	// Close says goodbye on all connections, gives the other sides a moment (400 ms) to read what is under way, closes the
+	// Close says goodbye on all connections, gives the other sides a moment (600 ms at most) to read what is under way, closes the
 	// connections, stops all handlers by failing their streams, and waits for them. It is idempotent, and every call
 	// returns after the host is gone.
 	Close() error

@@ -105,12 +105,12 @@ func (a *attacker) dialAddr(to id.PeerAddr) network.Conn {
 	for _, text := range to.Addrs {
 		a.stack.swarm.Peerstore().AddAddr(p, ma.StringCast(text), time.Hour)
 	}
-	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
-	defer cancel()
-	c, err := a.stack.swarm.DialPeer(ctx, p)
-	if err != nil {
-		a.t.Fatalf("the attacker cannot dial: %v", err)
-	}
+	var c network.Conn
+	eventually(a.t, "the attacker dials", func() bool { // a busy machine can be too slow for a dial
+		a.stack.swarm.Backoff().Clear(p)
+		c, err = a.stack.swarm.DialPeer(a.t.Context(), p)
+		return err == nil
+	})
 	return c
 }
 

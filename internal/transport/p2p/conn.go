@@ -114,9 +114,9 @@ func (h *host) disconnected(_ network.Network, raw network.Conn) {
 	}
 	h.start(func() {
 		if c.hasBegun() {
-			<-c.controlled // its reader knows the reason that the other side gave, if it gave one
+			<-c.controlled // its reader finds out why
 		}
-		c.end(&link.CloseError{Code: link.CodeUnexpectedClose, Remote: true})
+		c.end(c.cause())
 	})
 }
 

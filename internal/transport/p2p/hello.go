@@ -27,6 +27,7 @@ const (
 	controlProtocol = "hello/1"
 	controlFrameMax = 4 << 10
 	helloTimeout    = 5 * time.Second // for all of it, from when the connection is there
+	causePoll       = 5 * time.Millisecond
 
 	versionMin, versionMax = 1, 1 // of the protocols of this module, spoken here
 
@@ -184,10 +185,10 @@ func (c *conn) fail(err error) { c.endAndHangUp(c.reason(err)) }
 
 // reason finds the typed reason for a failure of the control stream.
 func (c *conn) reason(err error) *link.CloseError {
-	if typed, ok := errors.AsType[*link.CloseError](closeError(err)); ok {
-		return typed
-	}
+	typed, ok := errors.AsType[*link.CloseError](closeError(err))
 	switch why := c.why(); {
+	case ok && typed.Code != link.CodeUnexpectedClose:
+		return typed
 	case why != nil:
 		return why
 	case isTimeout(err):
@@ -195,8 +196,29 @@ func (c *conn) reason(err error) *link.CloseError {
 	case err == io.ErrUnexpectedEOF:
 		return errFrame // a frame that is not finished
 	default:
-		return &link.CloseError{Code: link.CodeUnexpectedClose, Remote: true}
+		return c.cause()
 	}
+}
+
+// cause finds out why the connection broke. A stream may be cut off without a reason a moment before the connection is
+// closed with one.
+func (c *conn) cause() *link.CloseError {
+	for range farewellWait / causePoll {
+		if c.raw.IsClosed() {
+			break
+		}
+		time.Sleep(causePoll)
+	}
+	if c.raw.IsClosed() {
+		// The library says why with what is tried next.
+		s, err := c.raw.NewStream(c.host.ctx)
+		if err == nil {
+			s.Reset()
+		} else if typed, ok := errors.AsType[*link.CloseError](closeError(err)); ok {
+			return typed
+		}
+	}
+	return &link.CloseError{Code: link.CodeUnexpectedClose, Remote: true}
 }
 
 // explain finds out why writing failed: what the other side gave as its reason comes with reading.

@@ -15,8 +15,8 @@ const (
 	farewellWait = 200 * time.Millisecond
 
 	// goodbyeWait is the same for a host that is closing, when the other side's handlers read what came before.
-	goodbyeWait = 400 * time.Millisecond
-	lingerMax   = 200 * time.Millisecond // given to those handlers
+	goodbyeWait = 600 * time.Millisecond
+	lingerMax   = 400 * time.Millisecond // given to those handlers
 )
 
 // close closes the connection; the other side learns the code.

@@ -70,35 +70,43 @@ func testCloseSaysGoodbye(t *testing.T, b *bench) {
 }
 
 // What a host wrote and ended in order before it closed is still read on the other side, although the goodbye overtakes
-// whoever is slow.
+// whoever is slow, as long as that is not slower than the moment that Close gives it.
 func testCloseLetsOthersRead(t *testing.T, b *bench) {
-	from, to := b.pair()
-	taken := b.handleSilent(from, "silent")
-	s := b.stream(to, from, "silent")
+	const moment = 300 * time.Millisecond
 	want := strings.Repeat("farewell ", 1000)
-	if _, err := io.WriteString(s, want); err != nil {
-		t.Fatalf("write: %v", err)
-	}
-	if err := s.CloseWrite(); err != nil {
-		t.Fatalf("close write: %v", err)
-	}
-	there := receive(b, "the handler gets the stream", taken)
-	seen := b.record(from)
-	got := make(chan string, 1)
-	go func() {
-		b.eventually("the goodbye is reported", func() bool { return seen.has(transport.Disconnected, to.ID(), link.CodeShutdown) })
+	for start := time.Now(); ; {
+		from, to := b.pair()
+		taken := b.handleSilent(from, "silent")
+		s := b.stream(to, from, "silent")
+		if _, err := io.WriteString(s, want); err != nil {
+			t.Fatalf("write: %v", err)
+		}
+		if err := s.CloseWrite(); err != nil {
+			t.Fatalf("close write: %v", err)
+		}
+		there := receive(b, "the handler gets the stream", taken)
+		goodbye := make(chan time.Time, 1)
+		from.Watch(func(e transport.Event) {
+			if e.Kind == transport.Disconnected && e.Code == link.CodeShutdown {
+				goodbye <- time.Now()
+			}
+		})
+		closed := make(chan error, 1)
+		go func() { closed <- to.Close() }()
+		said := receive(b, "the goodbye is reported", goodbye)
 		there.SetReadDeadline(time.Now().Add(patience))
 		text, err := io.ReadAll(there)
-		if err != nil {
-			t.Errorf("read: %v", err)
+		took := time.Since(said)
+		if err := receive(b, "Close returns", closed); err != nil {
+			t.Errorf("close: %v", err)
 		}
-		got <- string(text)
-	}()
-	if err := to.Close(); err != nil {
-		t.Errorf("close: %v", err)
-	}
-	if text := receive(b, "all is read", got); text != want {
-		t.Errorf("read %d bytes of %d", len(text), len(want))
+		if err == nil && string(text) == want {
+			return
+		}
+		if took < moment || time.Since(start) > patience {
+			t.Fatalf("read %d bytes of %d and %v, %v after the goodbye", len(text), len(want), err, took)
+		}
+		// This machine is so busy that the moment was over before the reader had its turn.
 	}
 }
 
