@@ -35,9 +35,9 @@ func listenOnly(addr string) mosaik.Option {
 	}
 }
 
-// over makes a network of n nodes on the transport.
+// over makes a network of n nodes on tcp, quic, or both.
 func over(b testing.TB, transport string, n int) *testnet.Net {
-	var opts []testnet.Option
+	opts := []testnet.Option{testnet.Patience(2 * time.Minute)}
 	switch transport {
 	case "tcp":
 		opts = append(opts, testnet.Nodes(listenOnly("/ip4/127.0.0.1/tcp/0")))

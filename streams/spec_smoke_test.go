@@ -28,7 +28,7 @@ func TestSendRecv(t *testing.T) {
 			t.Log(err)
 		}
 	}
-	within(t, 20*time.Second, "two consumers", subscribed(p.When(), streams.AtLeast(2)))
+	within(t, time.Minute, "two consumers", subscribed(p.When(), streams.AtLeast(2)))
 	for i := range 100 {
 		send(t, p, msg{fmt.Sprint(i)})
 	}

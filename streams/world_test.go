@@ -85,14 +85,14 @@ func subscribed(w *streams.When, c ...streams.Condition) func(context.Context) e
 func send[T any](t *testing.T, p *streams.Producer[T], items ...T) {
 	t.Helper()
 	for _, v := range items {
-		within(t, 5*time.Second, "send", func(ctx context.Context) error { return p.Send(ctx, v) })
+		within(t, 30*time.Second, "send", func(ctx context.Context) error { return p.Send(ctx, v) })
 	}
 }
 
 func expect[T comparable](t *testing.T, c *streams.Consumer[T], want ...T) {
 	t.Helper()
 	for _, w := range want {
-		within(t, 5*time.Second, fmt.Sprintf("receive %v", w), func(ctx context.Context) error {
+		within(t, 30*time.Second, fmt.Sprintf("receive %v", w), func(ctx context.Context) error {
 			got, err := c.Recv(ctx)
 			if err == nil && got != w {
 				t.Fatalf("received %v, want %v", got, w)
