@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
-
 	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/groups/logstore"
@@ -67,8 +65,8 @@ type testEntry struct {
 // brokenLog fails when it is written to.
 type brokenLog struct{ logstore.Log }
 
-func (brokenLog) Append(*raftpb.HardState, []*raftpb.Entry) error {
-	return errors.New("the disk is on fire")
+func (brokenLog) Submit(logstore.Batch) (uint64, bool, error) {
+	return 0, false, errors.New("the disk is on fire")
 }
 
 func newCluster() *cluster { return &cluster{codec: true} }
