@@ -1,3 +1,5 @@
+//go:build unix
+
 package mosaik_test
 
 import (
