@@ -83,7 +83,8 @@ type Host interface {
 	// RTT returns the latest round-trip time measured on a live connection to the peer.
 	RTT(peer id.PeerID) (time.Duration, bool)
 
-	// Disconnect closes all connections to the peer with the code.
+	// Disconnect closes all connections to the peer with the code. They are over for this host when it returns; it does
+	// not wait for the peer.
 	Disconnect(peer id.PeerID, code link.Code)
 
 	// Supersede says that the peer is known to have lived in the given incarnation: connections of older ones are closed

@@ -177,7 +177,7 @@ func (c *conn) up(theirs hello, rtt time.Duration) *link.CloseError {
 		st.resolving = h.startLocked(func() { h.resolveDuplicates(c.peer) })
 	}
 	h.mu.Unlock()
-	closeAll(old, link.CodeSupplanted)
+	h.drop(old, link.CodeSupplanted)
 	h.log.Debug("peer connected", "peer", c.peer.Short(), "transport", c.transport, "dialed", c.dialed)
 	return nil
 }

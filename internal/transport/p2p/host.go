@@ -124,7 +124,11 @@ func (h *host) Close() error {
 		<-h.done
 		return nil
 	}
-	closeAll(conns, link.CodeShutdown)
+	var wait sync.WaitGroup
+	for _, c := range conns {
+		wait.Go(func() { c.close(link.CodeShutdown) })
+	}
+	wait.Wait()
 	return h.finish()
 }
 
@@ -177,5 +181,5 @@ func (h *host) Disconnect(p id.PeerID, code link.Code) {
 		}
 	}
 	h.mu.Unlock()
-	closeAll(to, code)
+	h.drop(to, code)
 }

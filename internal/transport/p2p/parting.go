@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -27,13 +26,12 @@ func (c *conn) endAndHangUp(why *link.CloseError) {
 	c.hangUp()
 }
 
-// closeAll closes several connections at once.
-func closeAll(conns []*conn, code link.Code) {
-	var wait sync.WaitGroup
+// drop closes connections without waiting for the other sides: they are over for this host when it returns.
+func (h *host) drop(conns []*conn, code link.Code) {
 	for _, c := range conns {
-		wait.Go(func() { c.close(code) })
+		c.end(&link.CloseError{Code: code})
+		h.start(c.hangUp)
 	}
-	wait.Wait()
 }
 
 // hangUp closes the library's connection, which has ended for this host. It waits a moment for that, which goes on behind

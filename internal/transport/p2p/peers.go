@@ -112,7 +112,7 @@ func (h *host) resolveDuplicates(p id.PeerID) {
 			}
 		}
 		h.mu.Unlock()
-		closeAll(idle, link.CodeUnneeded)
+		h.drop(idle, link.CodeUnneeded)
 	}
 }
 
@@ -150,7 +150,7 @@ func (h *host) Supersede(p id.PeerID, newest transport.Incarnation) {
 	h.mu.Lock()
 	old := h.supersedeLocked(p, newest)
 	h.mu.Unlock()
-	closeAll(old, link.CodeSupplanted)
+	h.drop(old, link.CodeSupplanted)
 }
 
 // supersedeLocked notes the newest incarnation of a peer and returns the connections of older ones.

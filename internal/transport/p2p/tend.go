@@ -38,7 +38,7 @@ func (h *host) tend() {
 			return
 		}
 		h.liftBans()
-		closeAll(h.unneeded(), link.CodeUnneeded)
+		h.drop(h.unneeded(), link.CodeUnneeded)
 		if h.cfg.Reach == transport.ReachHost {
 			continue // loopback does not change
 		}
