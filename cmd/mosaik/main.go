@@ -1,7 +1,9 @@
 // Command mosaik shows what the library does and, as it grows, lets an operator look into a network.
 //
-//	mosaik demo        five processes form a group, lose their leader to kill -9, and lose no command
-//	mosaik version     the version of the command and of the wire protocol
+//	mosaik demo           five processes form a group, lose their leader to kill -9, and lose no command
+//	mosaik stream pub     publish lines of standard input to a stream
+//	mosaik stream sub     print what a stream brings
+//	mosaik version        the version of the command
 package main
 
 import (
@@ -31,6 +33,6 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(demoCommand(), demoWorkerCommand(), versionCommand())
+	root.AddCommand(demoCommand(), demoWorkerCommand(), streamCommand(), versionCommand())
 	return root
 }
