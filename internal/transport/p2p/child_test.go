@@ -142,9 +142,14 @@ func (c *child) order(format string, args ...any) string {
 
 func (c *child) connect(to transport.Host) {
 	c.t.Helper()
+	c.connectTo(to.Addr())
+}
+
+func (c *child) connectTo(to id.PeerAddr) {
+	c.t.Helper()
 	var got string
 	for start := time.Now(); time.Since(start) < patience; { // a busy machine can be too slow at first
-		if got = c.order("connect %s", to.Addr()); got == "<nil>" {
+		if got = c.order("connect %s", to); got == "<nil>" {
 			return
 		}
 	}

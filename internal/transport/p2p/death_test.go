@@ -106,6 +106,32 @@ func TestShortStop(t *testing.T) {
 	})
 }
 
+// Two processes that were stopped together, as when a virtual machine is suspended, find all deadlines passed when they
+// wake up. Neither holds it against the other.
+func TestStoppedTogether(t *testing.T) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
+		var c [2]*child
+		for i := range c {
+			c[i] = startChild(t, childConfig{Network: network, Seed: t.Name() + string(rune('0'+i)), Listen: listen})
+		}
+		c[0].connectTo(c[1].addr)
+		for _, c := range c {
+			c.signal(syscall.SIGSTOP)
+		}
+		time.Sleep(deadAfter + 2*time.Second)
+		for _, c := range c {
+			c.signal(syscall.SIGCONT)
+		}
+		time.Sleep(3 * time.Second) // a wrong verdict would fall by now
+		for i, c := range c {
+			if events := c.order("events"); strings.Contains(events, "2/") {
+				t.Errorf("process %d saw %s", i, events)
+			}
+		}
+	})
+}
+
 // A node that comes back on another port is reachable as soon as it has dialled anybody: connections of its former life
 // are closed then, although nothing says that they are dead.
 func TestRestartOnAnotherPort(t *testing.T) {

@@ -2,7 +2,9 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mosaik-go/mosaik/id"
@@ -308,5 +311,80 @@ func TestOpenErrors(t *testing.T) {
 	}
 	if err := ask(t.Context(), x, y.ID(), "hello"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Beyond the limit of a peer's streams the next one is refused with a reason, or waits. The connection is none the worse.
+func TestTooManyStreams(t *testing.T) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
+		x, y := openHost(t, network, listen), openHost(t, network, listen)
+		connect(t, x, y)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		var streams []transport.Stream
+		for range maxStreamsIn - 1 { // and the control stream
+			s, err := x.Open(ctx, y.ID(), "echo")
+			if err != nil {
+				t.Fatalf("stream %d: %v", len(streams), err)
+			}
+			s.SetReadDeadline(time.Now().Add(patience))
+			if _, err := s.Write([]byte("x")); err != nil {
+				t.Fatalf("stream %d: %v", len(streams), err)
+			}
+			if _, err := s.Read(make([]byte, 1)); err != nil {
+				t.Fatalf("stream %d: %v", len(streams), err)
+			}
+			streams = append(streams, s)
+		}
+		short, cancelShort := context.WithTimeout(t.Context(), time.Second)
+		defer cancelShort()
+		s, err := x.Open(short, y.ID(), "echo")
+		if err == nil {
+			defer s.Close()
+			s.Write([]byte("x"))
+			s.SetReadDeadline(time.Now().Add(patience))
+			_, err = s.Read(make([]byte, 1))
+		}
+		if listen == overTCP && link.CodeOf(err) != link.CodeOverloaded || listen == overQUIC && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("one stream too many: got %v", err)
+		}
+		for _, s := range streams {
+			s.Close()
+		}
+		eventually(t, "there is room again", func() bool { return ask(t.Context(), x, y.ID(), "hello") == nil })
+		if len(x.Peers()) != 1 {
+			t.Error("the connection was lost")
+		}
+	})
+}
+
+// The library's own codes are not ours.
+func TestLibraryCodes(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[error]link.Code{
+		&network.ConnError{ErrorCode: network.ConnErrorCode(link.CodeBanned)}: link.CodeBanned,
+		&network.ConnError{ErrorCode: network.ConnResourceLimitExceeded}:      link.CodeOverloaded,
+		&network.ConnError{ErrorCode: network.ConnRateLimited}:                link.CodeOverloaded,
+		&network.ConnError{ErrorCode: network.ConnProtocolViolation}:          link.CodeProtocolViolation,
+		&network.ConnError{ErrorCode: network.ConnSupplanted}:                 link.CodeSupplanted,
+		&network.ConnError{ErrorCode: network.ConnGarbageCollected}:           link.CodeUnneeded,
+		&network.ConnError{ErrorCode: network.ConnShutdown}:                   link.CodeShutdown,
+		&network.ConnError{ErrorCode: network.ConnGated}:                      link.CodeBanned,
+		&network.StreamError{}: link.CodeUnexpectedClose,
+		&network.StreamError{ErrorCode: network.StreamErrorCode(link.CodeStreamTooSlow)}: link.CodeStreamTooSlow,
+		&network.StreamError{ErrorCode: network.StreamResourceLimitExceeded}:             link.CodeOverloaded,
+		&network.StreamError{ErrorCode: network.StreamRateLimited}:                       link.CodeOverloaded,
+		&network.StreamError{ErrorCode: network.StreamProtocolViolation}:                 link.CodeProtocolViolation,
+		&network.StreamError{ErrorCode: network.StreamSupplanted}:                        link.CodeSupplanted,
+		&network.StreamError{ErrorCode: network.StreamGarbageCollected}:                  link.CodeUnneeded,
+		&network.StreamError{ErrorCode: network.StreamShutdown}:                          link.CodeShutdown,
+		&network.StreamError{ErrorCode: network.StreamGated}:                             link.CodeBanned,
+		&network.ConnError{}: link.CodeUnexpectedClose,
+		io.EOF:               link.CodeUnexpectedClose,
+	} {
+		if got := link.CodeOf(closeError(fmt.Errorf("wrapped: %w", from))); got != want {
+			t.Errorf("%v is %v, want %v", from, got, want)
+		}
 	}
 }
