@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/node"
+	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
 // Option changes how [New] opens a node.
@@ -128,6 +130,21 @@ func WithMetrics(r prometheus.Registerer) Option {
 func WithDiscovery(cfg discovery.Config) Option {
 	return func(c *node.Config) error {
 		c.Discovery = cfg
+		return nil
+	}
+}
+
+// WithHeartbeat says how often a connection pings, every 2 s by default, and after how long without a sign of life it is
+// closed, 6 s by default. Peers that crash over TCP are noticed at once in any case; this is for those that hang, lose power or
+// are cut off. Shorter times notice sooner and cost more; below a second a busy machine may take peers for dead. The
+// nodes of a network need not agree. Zero keeps a default; deadAfter must be at least twice every.
+func WithHeartbeat(every, deadAfter time.Duration) Option {
+	return func(c *node.Config) error {
+		check := transport.Config{Heartbeat: every, DeadAfter: deadAfter}
+		if _, _, err := check.Beats(); err != nil {
+			return fmt.Errorf("WithHeartbeat: %w", err)
+		}
+		c.Heartbeat, c.DeadAfter = every, deadAfter
 		return nil
 	}
 }

@@ -39,6 +39,8 @@ type Config struct {
 	Metrics   prometheus.Registerer
 	Discovery discovery.Config
 
+	Heartbeat, DeadAfter time.Duration // of connections; zero: the transport's defaults
+
 	// NewHost opens the transport. Package mosaik sets it to the libp2p host; test networks replace it.
 	NewHost func(transport.Config) (transport.Host, error)
 	// Registry says whether the same-host registry is used.
@@ -89,6 +91,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		Secret:  cfg.Secret,
 		Logger:  cfg.Logger,
 		Metrics: cfg.Metrics,
+
+		Heartbeat: cfg.Heartbeat,
+		DeadAfter: cfg.DeadAfter,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("mosaik: open transport: %w", err)

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,6 +20,32 @@ type Config struct {
 	Secret  string   // non-empty: peers must prove that they know it
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: metrics are kept but not exported
+
+	// Heartbeat is the time between pings, default 2 s; a connection on which nothing at all arrived for DeadAfter, default
+	// 6 s, is closed. The two sides of a connection need not agree, since each answers the other's pings.
+	Heartbeat, DeadAfter time.Duration
+}
+
+// The defaults of the heartbeat.
+const (
+	DefaultHeartbeat = 2 * time.Second
+	DefaultDeadAfter = 6 * time.Second
+)
+
+// Beats returns the heartbeat and the time after which a silent connection is closed, with their defaults. It fails when
+// a ping and its answer would not fit.
+func (c *Config) Beats() (every, dead time.Duration, err error) {
+	every, dead = c.Heartbeat, c.DeadAfter
+	if every == 0 {
+		every = DefaultHeartbeat
+	}
+	if dead == 0 {
+		dead = max(DefaultDeadAfter, 3*every)
+	}
+	if every < 10*time.Millisecond || dead < 2*every {
+		return 0, 0, fmt.Errorf("a heartbeat of %v with %v of silence: want at least 10ms, and twice the heartbeat of silence", every, dead)
+	}
+	return every, dead, nil
 }
 
 // Reach says how far a node makes itself known.

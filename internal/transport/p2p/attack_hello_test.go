@@ -11,6 +11,7 @@ import (
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/handshake"
 	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
 // Whatever a stranger says instead of a hello, the connection is closed with a reason that both sides can read, and soon.
@@ -175,7 +176,7 @@ func TestControlAttacks(t *testing.T) {
 				if got := told(s); got != c.code {
 					t.Errorf("the attacker is told %v, want %v", got, c.code)
 				}
-				if took := time.Since(start); took > deadAfter+slack {
+				if took := time.Since(start); took > transport.DefaultDeadAfter+slack {
 					t.Errorf("closed after %v", took)
 				}
 				eventually(t, "the attacker is out", func() bool { return !v.Connected(a.id) })

@@ -119,7 +119,7 @@ func TestStoppedTogether(t *testing.T) {
 		for _, c := range c {
 			c.signal(syscall.SIGSTOP)
 		}
-		time.Sleep(deadAfter + 2*time.Second)
+		time.Sleep(transport.DefaultDeadAfter + 2*time.Second)
 		for _, c := range c {
 			c.signal(syscall.SIGCONT)
 		}
@@ -181,7 +181,7 @@ func TestRestartOnTheSamePort(t *testing.T) {
 		e := seen.wait(t, "the former life is over", transport.Disconnected, second.addr.ID, 0)
 		took := e.at.Sub(start)
 		t.Logf("noticed after %v: %v", took.Round(time.Millisecond), e.Code)
-		if took > pingEvery+2*time.Second {
+		if took > transport.DefaultHeartbeat+2*time.Second {
 			t.Errorf("noticed after %v: the next heartbeat should have met a reset", took)
 		}
 		connectTo(t, h, second.addr)

@@ -13,14 +13,11 @@ import (
 // Heartbeat of a connection. Each side pings, and answers the other's pings. Whatever arrives is a sign of life: a ping
 // can be stuck behind a large transfer.
 const (
-	pingEvery = 2 * time.Second
-	deadAfter = 6 * time.Second // without a sign of life
-
 	// A process that was stopped, or starved, finds its own deadline passed when it wakes up, before it has read what
 	// came in the meantime. So a deadline that is noticed so late is extended, once, by as much.
 	wokeLate = time.Second
 
-	controlRate = 100 // frames that a peer may send in a second; two pings and their answers are usual
+	controlRate = 500 // frames that a peer may send in a second; a ping and an answer each two seconds are usual
 )
 
 // control is a control stream in use by one side. Until the hello is done one goroutine uses it; then one reads, in run,
@@ -99,7 +96,7 @@ func (ctl *control) next() ([]byte, error) {
 	c := ctl.conn
 	extended := false
 	for {
-		dead := c.lastHeard() + int64(deadAfter)
+		dead := c.lastHeard() + int64(c.host.deadAfter)
 		if extended {
 			dead = clock() + int64(wokeLate)
 		}
@@ -108,7 +105,7 @@ func (ctl *control) next() ([]byte, error) {
 		if err == nil || !isTimeout(err) {
 			return b, err
 		}
-		if c.lastHeard()+int64(deadAfter) > clock() {
+		if c.lastHeard()+int64(c.host.deadAfter) > clock() {
 			extended = false
 			continue
 		}
@@ -142,7 +139,7 @@ func (ctl *control) answered(ping uint64) {
 // write sends pings and answers and, when this side closes the connection, the goodbye.
 func (ctl *control) write() {
 	c := ctl.conn
-	tick := time.NewTicker(pingEvery)
+	tick := time.NewTicker(c.host.pingEvery)
 	defer tick.Stop()
 	for {
 		body := make([]byte, 9)
@@ -164,7 +161,7 @@ func (ctl *control) write() {
 			}
 			return
 		}
-		ctl.raw.SetWriteDeadline(time.Now().Add(pingEvery))
+		ctl.raw.SetWriteDeadline(time.Now().Add(c.host.pingEvery))
 		if n, err := ctl.raw.Write(append([]byte{0, 0, 0, 9}, body...)); err != nil {
 			// A frame that found no room, behind a large transfer, is left out. Whether the peer lives is for what arrives
 			// to say, and why the connection broke is for the reader to find.

@@ -23,6 +23,8 @@ import (
 type host struct {
 	cfg         transport.Config
 	tuning      tuning
+	pingEvery   time.Duration
+	deadAfter   time.Duration // without a sign of life
 	self        id.PeerID
 	incarnation transport.Incarnation
 	key         handshake.Key // of the network secret
@@ -58,9 +60,15 @@ func open(cfg transport.Config, t tuning) (*host, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	routeLibraryLogs()
+	every, dead, err := cfg.Beats()
+	if err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
+	}
 	h := &host{
 		cfg:          cfg,
 		tuning:       t,
+		pingEvery:    every,
+		deadAfter:    dead,
 		self:         id.PeerIDOf(cfg.Key),
 		incarnation:  transport.Incarnation(time.Now().UnixMilli()),
 		private:      cfg.Secret != "",
@@ -78,7 +86,6 @@ func open(cfg transport.Config, t tuning) (*host, error) {
 		h.key = handshake.KeyOf(cfg.Secret, cfg.Network)
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	var err error
 	if h.stack, err = newStack(cfg, (*gater)(h)); err != nil {
 		h.cancel()
 		return nil, fmt.Errorf("p2p: %w", err)

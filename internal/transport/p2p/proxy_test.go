@@ -166,13 +166,46 @@ func TestCableCut(t *testing.T) {
 			e := seen[i].wait(t, "the silence is reported", transport.Disconnected, other.ID(), link.CodeTimeout)
 			took := e.at.Sub(start)
 			t.Logf("side %d noticed after %v", i, took.Round(time.Millisecond))
-			if took > deadAfter+slack || took < deadAfter-pingEvery-time.Second {
-				t.Errorf("noticed after %v, want %v", took, deadAfter)
+			if took > transport.DefaultDeadAfter+slack || took < transport.DefaultDeadAfter-transport.DefaultHeartbeat-time.Second {
+				t.Errorf("noticed after %v, want %v", took, transport.DefaultDeadAfter)
 			}
 		}
 		x.Close()
 		y.Close()
 	})
+}
+
+// Each side has its own patience, and a hasty one is served by the other's answers.
+func TestHeartbeatSettings(t *testing.T) {
+	onBoth(t, func(t *testing.T, listen string) {
+		network := id.Random()
+		hasty := openHost(t, network, listen, func(c *transport.Config) {
+			c.Heartbeat, c.DeadAfter = 200*time.Millisecond, 2*time.Second
+		})
+		calm := openHost(t, network, listen, func(c *transport.Config) {
+			c.Heartbeat, c.DeadAfter = 4*time.Second, 8*time.Second
+		})
+		c := lay(t, calm, 0)
+		connectTo(t, hasty, c.addr)
+		seenHasty, seenCalm := watch(t, hasty), watch(t, calm)
+		time.Sleep(3 * time.Second)
+		if _, ok := seenHasty.find(transport.Disconnected, calm.ID(), 0); ok {
+			t.Error("the hasty side gave up while the other answered")
+		}
+		start := time.Now()
+		c.cut.Store(true)
+		e := seenHasty.wait(t, "the hasty side gives up", transport.Disconnected, calm.ID(), link.CodeTimeout)
+		if took := e.at.Sub(start); took > 2*time.Second+slack {
+			t.Errorf("the hasty side gave up after %v", took)
+		}
+		e = seenCalm.wait(t, "the calm side gives up", transport.Disconnected, hasty.ID(), link.CodeTimeout)
+		if took := e.at.Sub(start); took < 7*time.Second || took > 8*time.Second+slack {
+			t.Errorf("the calm side gave up after %v", took)
+		}
+	})
+	if _, err := New(transport.Config{Network: id.Random(), Key: keyOf("x"), Heartbeat: time.Second, DeadAfter: time.Second}); err == nil {
+		t.Error("a heartbeat without time for an answer was accepted")
+	}
 }
 
 // Over a slow line that is full of data pings come late or not at all. That is no reason to give up a peer whose data
@@ -198,7 +231,7 @@ func TestHeartbeatOnFullLine(t *testing.T) {
 	c := lay(t, x, 128<<10)
 	connectTo(t, y, c.addr)
 	seen := [2]*watched{watch(t, x), watch(t, y)}
-	stop := time.Now().Add(2*deadAfter + 2*time.Second)
+	stop := time.Now().Add(2*transport.DefaultDeadAfter + 2*time.Second)
 	var wg sync.WaitGroup
 	for i, from := range []*host{x, y} {
 		to := []*host{y, x}[i]

@@ -91,7 +91,7 @@ func (e *end) up(rtt time.Duration) {
 	if d := h.dials[e.peer]; d != nil {
 		d.finish(nil)
 	}
-	e.f.after(e.f.opts.Heartbeat, e.beat)
+	e.f.after(e.host.heartbeat, e.beat)
 }
 
 // beat pings the other side and gives up when it has been silent too long. It runs until the end is closed.
@@ -100,9 +100,9 @@ func (e *end) beat() {
 		return
 	}
 	now := time.Now()
-	next := now.Add(e.f.opts.Heartbeat)
+	next := now.Add(e.host.heartbeat)
 	if !e.f.paused[e.self] {
-		dead := e.heard.Add(e.f.opts.DeadAfter)
+		dead := e.heard.Add(e.host.deadAfter)
 		if !now.Before(dead) {
 			e.close(link.CodeTimeout)
 			return

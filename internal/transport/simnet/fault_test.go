@@ -280,6 +280,40 @@ func TestLongPartition(t *testing.T) {
 }
 
 // When only a's packets are lost, b hears nothing and gives up; a learns of it, because b's packets get through.
+// A host's own heartbeat is stronger than the fabric's.
+func TestHeartbeatOfHost(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w world) {
+		seed := id.Of("hasty")
+		hasty, err := w.NewHost(transport.Config{
+			Network: id.Of("test"), Key: ed25519.NewKeyFromSeed(seed[:]), Heartbeat: 100 * time.Millisecond, DeadAfter: time.Second,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hasty.Close()
+		b := w.host("b")
+		w.connect(hasty, b)
+		time.Sleep(time.Minute)
+		events, ofB := w.events(hasty), w.events(b)
+		w.Isolate(b.ID())
+		time.Sleep(2 * time.Second)
+		if got := events(); len(got) != 1 || !strings.HasSuffix(got[0], "2 timeout") {
+			t.Errorf("the hasty host saw %v, want a timeout", got)
+		}
+		if got := ofB(); len(got) != 0 {
+			t.Errorf("the other host saw %v already", got)
+		}
+		time.Sleep(5 * time.Second)
+		if got := ofB(); len(got) != 1 {
+			t.Errorf("the other host saw %v, want a timeout", got)
+		}
+		if _, err := w.NewHost(transport.Config{Key: ed25519.NewKeyFromSeed(seed[:]), Heartbeat: time.Second, DeadAfter: time.Second}); err == nil {
+			t.Error("a heartbeat without time for an answer was accepted")
+		}
+	})
+}
+
 func TestAsymmetricPartition(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, w world) {

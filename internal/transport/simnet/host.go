@@ -30,6 +30,8 @@ type host struct {
 	id          id.PeerID
 	incarnation transport.Incarnation
 	log         *slog.Logger
+	heartbeat   time.Duration
+	deadAfter   time.Duration
 	moved       chan struct{} // AddrsChanged
 
 	wg sync.WaitGroup // handlers and the dispatch of events
@@ -51,16 +53,28 @@ type host struct {
 var _ transport.Host = (*host)(nil)
 
 // NewHost opens a host on the fabric. It fits node.Config.NewHost. Listen may name one address of the form
-// /memory/<number>; without it the host gets the next free one. Reach and Metrics have no effect.
+// /memory/<number>; without it the host gets the next free one. Reach and Metrics have no effect, and a heartbeat that the
+// configuration does not set is the fabric's.
 func (f *Fabric) NewHost(cfg transport.Config) (transport.Host, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	heartbeat, deadAfter := f.opts.Heartbeat, f.opts.DeadAfter
+	if cfg.Heartbeat != 0 || cfg.DeadAfter != 0 {
+		var err error
+		if heartbeat, deadAfter, err = cfg.Beats(); err != nil {
+			return nil, fmt.Errorf("simnet: open host: %w", err)
+		}
+	}
 	h := &host{
-		f:        f,
-		cfg:      cfg,
-		id:       id.PeerIDOf(cfg.Key),
-		log:      cfg.Logger,
+		f:   f,
+		cfg: cfg,
+		id:  id.PeerIDOf(cfg.Key),
+		log: cfg.Logger,
+
+		heartbeat: heartbeat,
+		deadAfter: deadAfter,
+
 		moved:    make(chan struct{}, 1),
 		resumed:  make(chan struct{}),
 		handlers: make(map[string]func(transport.Stream)),
