@@ -3,6 +3,8 @@ package core
 import (
 	"fmt"
 	"testing"
+
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
 
 // BenchmarkCore has three engines in one goroutine, no network and no disk: what remains is the engine. Proposers are
@@ -66,6 +68,8 @@ func benchExecute(b *testing.B, where string, codec bool, proposers int) {
 		finished++
 		free = append(free, call)
 	}
+	sent := 0
+	c.watch = func(wire.Message) { sent++ }
 	b.ReportAllocs()
 	b.ResetTimer()
 	for finished < b.N {
@@ -85,6 +89,7 @@ func benchExecute(b *testing.B, where string, codec bool, proposers int) {
 		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "cmd/s")
+	b.ReportMetric(float64(sent)/float64(b.N), "msgs/op")
 }
 
 // BenchmarkStrongRead has readers on one member.

@@ -19,6 +19,7 @@ type cluster struct {
 	nodes []*testNode
 	queue []packet // sent and not delivered, oldest first
 	codec bool     // messages go through their encoding
+	buf   []byte
 	tune  func(*Config)
 
 	watch    func(wire.Message) // told of messages between the engines, may be nil
@@ -192,7 +193,9 @@ func (p packet) arrive() {
 	m := p.m
 	if p.to.cluster.codec {
 		var err error
-		if m, err = wire.Decode(wire.Append(nil, m)); err != nil {
+		buf := &p.to.cluster.buf
+		*buf = wire.Append((*buf)[:0], m)
+		if m, err = wire.Decode(*buf); err != nil {
 			panic(fmt.Sprintf("%T from %s to %s: %v", p.m, p.from.name, p.to.name, err))
 		}
 	}
