@@ -34,6 +34,7 @@ type Scenario struct {
 // Stats counts what happened in a scenario.
 type Stats struct {
 	Done, Unknown, Refused, Crashes, Leaves, Joins, Leaders, Lost, Installed int
+	Forks                                                                    int // the group saved itself from the loss of most voters
 	Wiped, Blackouts, Closes                                                 int // with disks
 }
 
@@ -48,6 +49,7 @@ func (s *Stats) Add(o Stats) {
 	s.Leaders += o.Leaders
 	s.Lost += o.Lost
 	s.Installed += o.Installed
+	s.Forks += o.Forks
 	s.Wiped += o.Wiped
 	s.Blackouts += o.Blackouts
 	s.Closes += o.Closes
@@ -82,6 +84,7 @@ func (s *Scenario) Run() error {
 	if !w.Until(40*time.Second, s.settled) {
 		return fmt.Errorf("the group did not form: %v", s.describe())
 	}
+	history := w.nodes[0].Status.Genesis
 	s.clients = 2 + w.Rng.IntN(4)
 	for c := range s.clients {
 		s.client(c)
@@ -121,7 +124,14 @@ func (s *Scenario) Run() error {
 	case !recovered:
 		return fmt.Errorf("the group does not recover: %v", s.describe())
 	default:
-		if err := outcomes(s.History, w.nodes); err != nil {
+		forked := w.nodes[0].Status.Genesis != history
+		if forked {
+			s.Stats.Forks++
+		}
+		switch err := outcomes(s.History, w.nodes); {
+		case err != nil && forked:
+			s.Stats.Lost++
+		case err != nil:
 			return err
 		}
 		if err := sameMembers(w.nodes); err != nil {
