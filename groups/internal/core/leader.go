@@ -45,17 +45,18 @@ type leading struct {
 	queueBytes int
 	early      []earlyForward
 
-	changing bool   // a change of members is in the log and not applied
-	changeAt uint64 // its raft index
-	plan     bool   // look at the members now
-	calm     bool   // there was nothing to do, nor to wait for, when they were last looked at
-	planned  time.Duration
-	commit   uint64 // when the members were last looked at
-	joins    []joiner
-	leavers  map[uint64]bool             // members that asked to be taken out
-	intent   member.Op                   // a change that waits for the members to show that they are there
-	asked    time.Duration               // when they were asked to
-	silenced map[id.PeerID]time.Duration // peers that were taken out because they were silent, and when
+	changing    bool   // a change of members is in the log and not applied
+	changeAt    uint64 // its raft index
+	plan        bool   // look at the members now
+	calm        bool   // there was nothing to do, nor to wait for, when they were last looked at
+	planned     time.Duration
+	commit      uint64 // raft index that members must hold to count as caught up: committed a moment ago
+	committedAt time.Duration
+	joins       []joiner
+	leavers     map[uint64]bool             // members that asked to be taken out
+	intent      member.Op                   // a change that waits for the members to show that they are there
+	asked       time.Duration               // when they were asked to
+	silenced    map[id.PeerID]time.Duration // peers that were taken out because they were silent, and when
 }
 
 type waitingRun struct {
@@ -408,13 +409,16 @@ func (r *Replica) planMembers() {
 	r.tellRemoved()
 	maps.DeleteFunc(l.silenced, func(_ id.PeerID, at time.Duration) bool { return r.now-at >= silentLately })
 	states := r.memberStates(0)
-	l.commit = r.commits
 	op, ok := member.Plan(states, r.cfg.MaxVoters)
 	l.calm = !ok && member.Calm(states, r.cfg.MaxVoters)
 	if r.cfg.Flaws.HastyRemoval {
 		op, ok = hastyPlan(states, op, ok)
 	}
-	if !ok || !r.confirmed(op) && !r.cfg.Flaws.HastyRemoval {
+	ok = ok && (r.confirmed(op) || r.cfg.Flaws.HastyRemoval)
+	if r.now-l.committedAt >= r.cfg.Tick {
+		l.commit, l.committedAt = r.commits, r.now
+	}
+	if !ok {
 		return
 	}
 	if row := r.table.Get(op.Member.ID); op.Kind == member.Remove && !r.bondedWith(row.Peer) {
