@@ -17,7 +17,7 @@ const (
 	minNodes = 3 // the fewest that survive the loss of one
 	maxNodes = 20
 
-	stepTimeout = 60 * time.Second       // for each step of the story
+	stepTimeout = 20 * time.Second       // for each step of the story
 	appearEvery = 120 * time.Millisecond // between starts, so that one sees nodes appear
 )
 
@@ -87,12 +87,14 @@ func (d *demo) play(ctx context.Context) error {
 	d.view.say("all %d see each other, %v after the last one started", d.Nodes, time.Since(begin).Round(time.Millisecond))
 
 	if err := d.wait(ctx, "the group to form", stepTimeout, func(all []state) bool {
-		return every(all, func(s state) bool { return s.last.Online && s.last.Members == d.Nodes }) && leaderOf(all) != nil
+		return every(all, func(s state) bool {
+			return s.last.Online && s.last.Members == d.Nodes && s.last.Voters == voters(d.Nodes)
+		}) && leaderOf(all) != nil
 	}); err != nil {
 		return err
 	}
 	old := leaderOf(d.states())
-	d.view.say("one group of %d, led by %s; every process now sends commands", d.Nodes, old.name)
+	d.view.say("one group of %d, %d of them vote, led by %s; every process now sends commands", d.Nodes, voters(d.Nodes), old.name)
 
 	if err := d.tell(orderGo); err != nil {
 		return err
@@ -201,11 +203,22 @@ func (d *demo) wait(ctx context.Context, what string, limit time.Duration, done 
 		select {
 		case <-d.changed:
 		case <-timer.C:
-			return fmt.Errorf("%w waiting for %s after %v", errStep, what, limit)
+			return fmt.Errorf("%w waiting for %s after %v%s", errStep, what, limit, reasons(all))
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// reasons says of each process that is not online why it is not.
+func reasons(all []state) string {
+	var b strings.Builder
+	for _, s := range all {
+		if !s.killed && s.last.Why != "" {
+			fmt.Fprintf(&b, "; %s: %s", s.name, s.last.Why)
+		}
+	}
+	return b.String()
 }
 
 // idle keeps the view alive for the duration.
@@ -246,6 +259,9 @@ func every(all []state, f func(state) bool) bool {
 	}
 	return some
 }
+
+// voters returns how many of n members come to vote: an odd number, five at most.
+func voters(n int) int { return min(n-1+n%2, 5) }
 
 // leaderOf returns the one living process that says it leads; nil when none or several do.
 func leaderOf(all []state) *state {

@@ -19,6 +19,7 @@ type report struct {
 	Peer      string `json:"peer"`      // short id
 	Peers     int    `json:"peers"`     // other nodes in the catalog
 	Members   int    `json:"members"`   // of the group
+	Voters    int    `json:"voters"`    // of them
 	Leader    string `json:"leader"`    // short id, empty if unknown
 	Leading   bool   `json:"leading"`   // this worker leads
 	Online    bool   `json:"online"`    //

@@ -199,7 +199,7 @@ func (w *worker) say(r report) {
 	r.Leading = w.group.IsLeader()
 	r.Members = len(w.group.Members())
 	st := w.group.Status()
-	r.Online, r.Why = st.Online, st.Reason
+	r.Online, r.Why, r.Voters = st.Online, st.Reason, st.Voters
 	r.Committed = uint64(w.group.Committed())
 	if res, err := w.group.Query(context.Background(), w.name, groups.Weak); err == nil {
 		r.Total = res.Value.Total
