@@ -14,7 +14,8 @@ import (
 type client struct {
 	session uint64
 	calls   []ownCall
-	base    uint64 // number of calls[0]
+	room    []ownCall // that calls are part of
+	base    uint64    // number of calls[0]
 	next    int
 	bytes   int
 	retry   bool
@@ -52,10 +53,25 @@ func (r *Replica) Submit(now time.Duration, c *Call) {
 	if len(k.calls) == 0 {
 		k.progress(r.now)
 	}
+	if len(k.calls) == cap(k.calls) {
+		k.makeRoom()
+	}
 	k.calls = append(k.calls, ownCall{
 		call: c, item: wire.Item{Count: uint32(c.Count), Payload: c.Payload}, feed: c.Feed, since: r.now,
 	})
 	k.bytes += len(c.Payload)
+}
+
+// roomKept is the number of calls for which an idle session keeps memory.
+const roomKept = 64
+
+// makeRoom lets one more call be appended. Calls leave at the front, so there may be room before them.
+func (k *client) makeRoom() {
+	if n := len(k.calls); 2*n > cap(k.room) || n == 0 {
+		k.room = make([]ownCall, max(4*n, 4))
+	}
+	k.calls = k.room[:copy(k.room, k.calls)]
+	clear(k.room[len(k.calls):])
 }
 
 // Cancel takes back a call that was not sent yet; of one that was, the caller no longer hears, but the session goes on.
@@ -100,7 +116,10 @@ func (k *client) settle(number uint64) *Call {
 	k.next = max(k.next-1, 0)
 	k.bytes -= len(c.item.Payload)
 	if len(k.calls) == 0 {
-		k.calls = nil
+		if len(k.room) > roomKept {
+			k.room = nil
+		}
+		k.calls = k.room[:0]
 	}
 	return c.call
 }
@@ -198,7 +217,7 @@ func (r *Replica) enqueueOwn() {
 	if k.next >= len(k.calls) {
 		return
 	}
-	x := waitingRun{run: run{session: k.session, first: have + 1}, owner: r.self}
+	x := waitingRun{run: run{session: k.session, first: have + 1, items: make([]wire.Item, 0, len(k.calls)-k.next)}, owner: r.self}
 	for i := k.next; i < len(k.calls); i++ {
 		x.items = append(x.items, k.calls[i].item)
 		x.ack = x.ack || k.calls[i].feed && k.calls[i].call != nil

@@ -50,7 +50,7 @@ func Decode(src []byte) (Message, error) {
 	case kindReadIndex:
 		m = &ReadIndex{Genesis: r.genesis(), ID: r.uint(), Index: r.uint()}
 	case kindRaft:
-		m = &Raft{Genesis: r.genesis(), Msg: r.raft()}
+		m = r.raft()
 	case kindFetching:
 		m = r.fetching()
 	default:

@@ -75,6 +75,7 @@ func Exchanged(t raftpb.MessageType) bool {
 
 // rafted is a message together with what its pointers point to.
 type rafted struct {
+	out                                          Raft
 	msg                                          raftpb.Message
 	typ                                          raftpb.MessageType
 	to, from, term, logTerm, index, commit, hint uint64
@@ -87,6 +88,12 @@ type entried struct {
 	term, index uint64
 }
 
+// entryOne is the one entry of a message, which most that have any have.
+type entryOne struct {
+	entry [1]entried
+	list  [1]*raftpb.Entry
+}
+
 // entryMin is the least that an encoded entry takes, and entriesMost how many entries a message may hold. Entries with
 // commands take some twenty bytes at least, so this is more than the library puts into one of its messages (one MiB).
 const (
@@ -94,13 +101,14 @@ const (
 	entriesMost = 1 << 16
 )
 
-func (r *reader) raft() *raftpb.Message {
+func (r *reader) raft() *Raft {
 	x := new(rafted)
+	x.out.Genesis, x.out.Msg = r.genesis(), &x.msg
 	x.typ = raftpb.MessageType(r.byte())
 	flags := r.byte()
 	if !Exchanged(x.typ) || flags >= flagSnapshot<<1 || (x.typ == raftpb.MsgSnap) != (flags&flagSnapshot != 0) {
 		r.bad = true
-		return nil
+		return &x.out
 	}
 	x.to, x.from, x.term = r.uint(), r.uint(), r.uint()
 	x.logTerm, x.index, x.commit = r.uint(), r.uint(), r.uint()
@@ -119,10 +127,15 @@ func (r *reader) raft() *raftpb.Message {
 		n := r.count(entryMin)
 		if n == 0 || n > entriesMost || x.index > math.MaxUint64-uint64(n) {
 			r.bad = true
-			return nil
+			return &x.out
 		}
-		block := make([]entried, n)
-		m.Entries = make([]*raftpb.Entry, n)
+		var block []entried
+		if n == 1 {
+			one := new(entryOne)
+			block, m.Entries = one.entry[:], one.list[:]
+		} else {
+			block, m.Entries = make([]entried, n), make([]*raftpb.Entry, n)
+		}
 		for i := range block {
 			e := &block[i]
 			e.typ = raftpb.EntryType(r.byte())
@@ -138,8 +151,5 @@ func (r *reader) raft() *raftpb.Message {
 	if flags&flagSnapshot != 0 {
 		m.Snapshot = r.snapshot()
 	}
-	if r.bad {
-		return nil
-	}
-	return m
+	return &x.out
 }
