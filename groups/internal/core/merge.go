@@ -63,6 +63,9 @@ func (r *Replica) key() genesis.Key {
 // to keep them apart.
 func (r *Replica) onRival(from id.PeerID, m *wire.Hello) {
 	r.met = true
+	if r.now-r.entered < sealFor && slices.ContainsFunc(r.gone, func(x wire.Gone) bool { return x.From == m.Genesis && x.Into == r.genesis }) {
+		return // this history came out of the peer's just now, and the peer may not have heard of it
+	}
 	if p := r.peers[from]; m.Fixed && !p.rival && r.fixed() {
 		p.rival = true
 		r.due.peers = append(r.due.peers, PeerAdvice{Peer: from, Rival: true,

@@ -75,7 +75,7 @@ func (r *Replica) run(o wire.Origin, conf *raftpb.ConfState) {
 		r.fatal = fmt.Errorf("core: start raft: %w", err)
 		return
 	}
-	r.rn, r.genesis, r.origin, r.conf = rn, o.Genesis, o, conf
+	r.rn, r.genesis, r.origin, r.conf, r.entered = rn, o.Genesis, o, conf, r.now
 	r.ballot, r.try, r.recovery = genesis.Ballot{}, nil, recovery{}
 	r.tombs, r.leavers = make(map[uint64]string), make(map[uint64]bool)
 	r.target, r.floor = 0, 0

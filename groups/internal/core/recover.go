@@ -207,7 +207,7 @@ func (r *Replica) tickRecovery() {
 	}
 	v.look = false
 	ok, missing := r.majority()
-	if ok {
+	if ok || r.follows() {
 		if v.told {
 			r.due.news = append(r.due.news, News{Kind: NewsQuorumBack, From: r.genesis})
 		}
@@ -251,6 +251,10 @@ func (r *Replica) tickJoining() {
 	}
 }
 
+// follows reports whether this member hears another one that leads. That one knows the voters at least as well, and stands
+// down when it hears no majority of them.
+func (r *Replica) follows() bool { return r.lead != 0 && r.lead != r.self }
+
 // callMuster asks all survivors to stand still and report.
 func (r *Replica) callMuster(reason wire.Reason, there []id.PeerID, q *Question) {
 	m := &muster{
@@ -279,6 +283,8 @@ func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
 	}
 	s := r.standing(m.Round)
 	switch lost, _ := r.provenLost(); {
+	case !m.Peek && r.follows():
+		s.Refused = true
 	case m.Peek, r.table.Get(r.self) == nil: // one that is only about to join has no say
 	case m.Reason == wire.Proven:
 		s.Refused = !lost

@@ -57,8 +57,9 @@ type Replica struct {
 	// The history that this member is part of; zero while blank.
 	genesis wire.Genesis
 	origin  wire.Origin
-	line    genesis.Line // as of what was handed out
-	self    uint64       // member id; while blank, the one to join with
+	entered time.Duration // when this member began in it
+	line    genesis.Line  // as of what was handed out
+	self    uint64        // member id; while blank, the one to join with
 	table   *member.Table
 	tombs   map[uint64]string // members of this history that will never act again, and how that is known
 	leavers map[uint64]bool   // members that said that they go
