@@ -15,6 +15,9 @@ var GroupID = id.Of("simulated group")
 
 const tick = 100 * time.Millisecond
 
+// refusal is how long a peer is left alone that the engine had refused.
+const refusal = 10 * time.Second
+
 // Node is one machine in one life: an engine, and the driver around it.
 type Node struct {
 	w     *World
@@ -265,6 +268,10 @@ func (n *Node) flush() {
 		n.refuses[o] = true
 		n.w.tracef("%v refuses %v: %s", n, o, p.Reason)
 		n.w.After(0, func() { n.w.breakBond(n, o, true) })
+		n.w.After(refusal, func() { // the driver tries again, and is told again if nothing has changed
+			delete(n.refuses, o)
+			n.w.connectLater(n, o)
+		})
 	}
 	n.Left = n.Left || out.Left
 	if out.Fatal != nil {
