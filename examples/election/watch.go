@@ -33,7 +33,6 @@ type report struct {
 	from       *candidate
 	what, peer string
 	voters     int
-	err        error
 }
 
 // watch starts the processes, kills leaders and reports.
