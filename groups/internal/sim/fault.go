@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
@@ -153,8 +154,11 @@ func (s *Scenario) retire(n *Node) {
 	})
 }
 
-// released reports whether some leader no longer counts on the node.
+// released reports whether the node knows that it is out, or some leader no longer counts on it.
 func (s *Scenario) released(n *Node) bool {
+	if st := n.Status; st != nil && !slices.ContainsFunc(st.Members, func(m core.Member) bool { return m.ID == st.Member }) {
+		return true
+	}
 	for _, o := range s.World.nodes {
 		if o == n || !o.Alive || o.Status == nil || o.Status.Role != core.RoleLeader || !o.Status.Online || n.Status == nil ||
 			o.Status.Genesis != n.Status.Genesis || o.Status.Term < n.Status.Term {
