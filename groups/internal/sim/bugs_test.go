@@ -41,6 +41,9 @@ var bugs = []struct {
 // a group that was destroyed or had to save itself, which [TestSimulation] allows now and then, unless the bug is of a
 // kind that cannot be seen in another way: then it must happen several times as often.
 func TestInjectedBugsAreCaught(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs in full in the plain tests; nothing here is concurrent")
+	}
 	for _, b := range bugs {
 		t.Run(b.name, func(t *testing.T) {
 			caught, destroyed, first, n := 0, 0, uint64(0), uint64(200)
