@@ -148,6 +148,7 @@ func TestRestartOnAnotherPort(t *testing.T) {
 		}
 		second.connect(h)
 		start := time.Now()
+		seen.wait(t, "the new life is reported", transport.Connected, second.addr.ID, 0) // its side may be ready a moment earlier
 		if err := ask(t.Context(), h, second.addr.ID, "hello again"); err != nil {
 			t.Fatal(err)
 		}

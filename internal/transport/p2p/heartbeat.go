@@ -14,7 +14,7 @@ import (
 // can be stuck behind a large transfer.
 const (
 	// A process that was stopped, or starved, finds its own deadline passed when it wakes up, before it has read what
-	// came in the meantime. So a deadline that is noticed so late is extended, once, by as much.
+	// came in the meantime. So a deadline that is noticed so late is extended, once, by as much and a heartbeat.
 	wokeLate = time.Second
 
 	controlRate = 500 // frames that a peer may send in a second; a ping and an answer each two seconds are usual
@@ -98,7 +98,7 @@ func (ctl *control) next() ([]byte, error) {
 	for {
 		dead := c.lastHeard() + int64(c.host.deadAfter)
 		if extended {
-			dead = clock() + int64(wokeLate)
+			dead = clock() + int64(c.host.pingEvery+wokeLate)
 		}
 		ctl.raw.SetReadDeadline(onClock(dead))
 		b, err := ctl.read()
@@ -139,18 +139,19 @@ func (ctl *control) answered(ping uint64) {
 // write sends pings and answers and, when this side closes the connection, the goodbye.
 func (ctl *control) write() {
 	c := ctl.conn
-	tick := time.NewTicker(c.host.pingEvery)
-	defer tick.Stop()
+	due := time.NewTimer(0) // the first at once
+	defer due.Stop()
 	for {
 		body := make([]byte, 9)
 		select {
 		case n := <-ctl.answers:
 			body[0] = framePong
 			binary.BigEndian.PutUint64(body[1:], n)
-		case now := <-tick.C:
+		case <-due.C:
+			due.Reset(c.host.pingEvery)
 			ctl.mu.Lock()
 			ctl.ping++
-			ctl.pinged = now
+			ctl.pinged = time.Now()
 			binary.BigEndian.PutUint64(body[1:], ctl.ping)
 			ctl.mu.Unlock()
 			body[0] = framePing
