@@ -96,6 +96,7 @@ func TestHandshakesNeverFinished(t *testing.T) {
 // More connections than one place may have: those beyond the limit are not let in, old peers do not notice, and new ones
 // get in when the time of the others is up.
 func TestMoreConnectionsThanAllowed(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	network := id.Random()
 	c := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: overTCP})

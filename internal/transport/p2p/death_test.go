@@ -84,6 +84,7 @@ func TestHangingProcess(t *testing.T) {
 
 // A process that was stopped for a moment, less than others wait, is not given up by anybody.
 func TestShortStop(t *testing.T) {
+	takesLong(t)
 	onBoth(t, func(t *testing.T, listen string) {
 		network := id.Random()
 		h := openHost(t, network, listen)
@@ -109,6 +110,7 @@ func TestShortStop(t *testing.T) {
 // Two processes that were stopped together, as when a virtual machine is suspended, find all deadlines passed when they
 // wake up. Neither holds it against the other.
 func TestStoppedTogether(t *testing.T) {
+	takesLong(t)
 	onBoth(t, func(t *testing.T, listen string) {
 		network := id.Random()
 		var c [2]*child

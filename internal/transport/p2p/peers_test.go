@@ -57,6 +57,7 @@ func usable(h *host, to id.PeerID) int {
 // Two hosts that dial each other at the same time end up with one connection, the same on both sides, and no stream and
 // no event tells of it.
 func TestSimultaneousDials(t *testing.T) {
+	takesLong(t)
 	onBoth(t, func(t *testing.T, listen string) {
 		network := id.Random()
 		type pair struct {

@@ -177,6 +177,7 @@ func TestCableCut(t *testing.T) {
 
 // Each side has its own patience, and a hasty one is served by the other's answers.
 func TestHeartbeatSettings(t *testing.T) {
+	takesLong(t)
 	onBoth(t, func(t *testing.T, listen string) {
 		network := id.Random()
 		hasty := openHost(t, network, listen, func(c *transport.Config) {
@@ -211,6 +212,7 @@ func TestHeartbeatSettings(t *testing.T) {
 // Over a slow line that is full of data pings come late or not at all. That is no reason to give up a peer whose data
 // arrives.
 func TestHeartbeatOnFullLine(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	network := id.Random()
 	x, y := openHost(t, network, overTCP), openHost(t, network, overTCP)

@@ -20,6 +20,14 @@ const (
 	slack    = 15 * time.Second // what such a machine may add to a deadline
 )
 
+// takesLong skips a test that waits for many seconds when time is short.
+func takesLong(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("waits for many seconds")
+	}
+}
+
 func keyOf(seed string) ed25519.PrivateKey {
 	digest := id.Of(seed)
 	return ed25519.NewKeyFromSeed(digest[:])
