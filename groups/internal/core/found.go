@@ -67,11 +67,7 @@ func (r *Replica) tryToFound() {
 	r.try = genesis.NewCampaign(ballot, genesis.Quorum(r.cfg.Expect), r.now)
 	r.nextTry = r.now + campaignPatience + time.Duration(r.rng.Int64N(int64(campaignPatience)))
 	m := &wire.Prepare{Ballot: ballot}
-	for _, who := range r.bonded() {
-		if h := r.peers[who].hello; h != nil && h.Genesis.IsZero() && h.Preference != member.Observer {
-			r.send(who, m)
-		}
-	}
+	r.askVoters(m)
 	r.onPromise(r.cfg.Self, r.ballot.Prepare(m, r.voter()))
 }
 
@@ -82,9 +78,25 @@ func (r *Replica) voter() wire.Member {
 	}
 }
 
-// mayVote reports whether this member can take part in a founding.
+// alone reports whether a founder needs nobody's vote. Then it asks for none: a vote binds the voter to what it voted for,
+// and a founder that left before the voter had joined would keep it from ever founding anything else.
+func (r *Replica) alone() bool { return genesis.Quorum(r.cfg.Expect) == 1 }
+
+// askVoters sends a step of a ballot to all that may vote.
+func (r *Replica) askVoters(m wire.Message) {
+	if r.alone() {
+		return
+	}
+	for _, who := range r.bonded() {
+		if h := r.peers[who].hello; h != nil && h.Genesis.IsZero() && h.Preference != member.Observer {
+			r.send(who, m)
+		}
+	}
+}
+
+// mayVote reports whether this member can take part in another's founding.
 func (r *Replica) mayVote() bool {
-	return r.genesis.IsZero() && r.cfg.Preference != Observer && !r.leaving.asked
+	return !r.alone() && r.genesis.IsZero() && r.cfg.Preference != Observer && !r.leaving.asked
 }
 
 func (r *Replica) onPrepare(from id.PeerID, m *wire.Prepare) {
@@ -107,11 +119,7 @@ func (r *Replica) onPromise(from id.PeerID, m *wire.Promise) {
 	if e == nil {
 		return
 	}
-	for _, who := range r.bonded() {
-		if h := r.peers[who].hello; h != nil && h.Genesis.IsZero() && h.Preference != member.Observer {
-			r.send(who, e)
-		}
-	}
+	r.askVoters(e)
 	r.onElected(r.cfg.Self, r.ballot.Elect(e))
 }
 

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -74,9 +75,15 @@ func (im *image) close() {
 		im.data.Close()
 	}
 	if im.view != nil {
-		im.view.Release()
+		release(im.view)
 	}
 }
+
+// errNoView reports a machine that gave neither a view nor an error.
+var errNoView = errors.New("groups: the machine's Snapshot returned no view")
+
+// release ends the use of a view, which is the program's own code: a panic in it must not end the process.
+func release(v View) { _ = contain(v.Release) }
 
 // usedEvery is how often the engine hears that an image is in use.
 const usedEvery = time.Second
@@ -92,6 +99,9 @@ func (g *Group) takeView(m *core.Mark) {
 	if p := contain(func() { view, err = s.View() }); p != nil {
 		err = p
 	}
+	if err == nil && view == nil {
+		err = errNoView
+	}
 	if err != nil {
 		g.imaged(m, id.ID{}, err)
 		return
@@ -100,14 +110,14 @@ func (g *Group) takeView(m *core.Mark) {
 	im := &image{mark: m.ID, index: m.Index, cancel: cancel}
 	if !g.images.add(im) {
 		cancel()
-		view.Release()
+		release(view)
 		return
 	}
 	g.wg.Go(func() {
 		defer cancel()
 		kept, err := g.images.write(ctx, im, m, view)
 		if !kept {
-			view.Release()
+			release(view)
 		}
 		if ctx.Err() == nil {
 			g.imaged(m, im.root, err)

@@ -171,12 +171,20 @@ func (s *Service) found(m *membership, cfg GroupConfig, build func() (Machine, a
 		close(m.gone)
 	}
 	late := err == nil && s.closing
+	mine := !m.last // else Close is at it
+	if late {
+		m.last = true
+	}
 	close(m.ready)
 	s.mu.Unlock()
 	if err != nil {
 		return nil, nil, err
 	}
 	if late {
+		if !mine {
+			<-m.gone
+			return nil, nil, ErrClosed
+		}
 		s.leave(context.Background(), m, g.cfg.Engine.Durable)
 		return nil, nil, ErrClosed
 	}

@@ -231,7 +231,8 @@ func (s *Service) open(in *inlet, a wire.Accept) {
 		info = discovery.PeerInfo{}
 	}
 	before, resumed := in.src.position(in.peer)
-	in.epoch, in.window = a.Epoch, a.Window
+	in.epoch = a.Epoch
+	in.window = wire.Window{Items: min(in.window.Items, a.Window.Items), Bytes: min(in.window.Bytes, a.Window.Bytes)} // never more than was granted
 	ch := newChannel(in.src.cfg.Stream, in.peer, s.self, in.src.cfg.Keys, info)
 	in.src.noteEpoch(in.peer, position{a.Epoch, a.Position})
 	in.channel.Store(ch)

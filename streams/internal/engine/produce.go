@@ -299,7 +299,8 @@ func (s *Service) accept(r *request, k *Sink, info discovery.PeerInfo) {
 	if v := r.server; v != nil {
 		v.mu.Lock()
 		v.asked--
-		if v.gone {
+		_, twice := v.outlets[o.number] // asked for twice before the first was answered
+		if v.gone || twice {
 			v.mu.Unlock()
 			return
 		}
