@@ -50,11 +50,13 @@ func TestInjectedBugsAreCaught(t *testing.T) {
 			var why error
 			if *rates > 0 {
 				n = uint64(*rates)
+			} else if b.bugs.Core.HastyRemoval {
+				n = 300
 			}
 			for seed := uint64(1); seed <= n && (caught == 0 || *rates > 0); seed++ {
 				s, err := play(t, seed, b.bugs, false, 2*time.Second)
 				destroyed += s.Stats.Lost + s.Stats.Forks
-				if b.bugs.Core.HastyRemoval && destroyed == 3 && seed <= 100 {
+				if b.bugs.Core.HastyRemoval && destroyed >= 6 && seed <= 300 {
 					err = fmt.Errorf("%d groups of %d were destroyed or had to be saved", destroyed, seed)
 				}
 				if err == nil || errors.Is(err, errMajorityLost) || errors.Is(err, errUnchecked) {
