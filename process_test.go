@@ -89,6 +89,7 @@ func startChild(t *testing.T, dir, network string, env ...string) *child {
 	t.Helper()
 	c := &child{t: t, cmd: exec.Command(os.Args[0]), done: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), "MOSAIK_REGISTRY="+dir, childName+"="+network)
+	c.cmd.Env = append(c.cmd.Env, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE")) // a second each otherwise
 	c.cmd.Env = append(c.cmd.Env, env...)
 	c.cmd.Stderr = os.Stderr
 	in, err := c.cmd.StdinPipe()
