@@ -100,6 +100,8 @@ func (g *Group) bury(cause error) bool {
 	g.box.calls = nil
 	held, line := g.window.drain()
 	g.room.Broadcast()
+	// Under the lock, so that nobody whose call fails for this end finds a state without it.
+	g.state.end(g.svc.now(), cause)
 	g.mu.Unlock()
 
 	g.stopBulk()
@@ -113,7 +115,6 @@ func (g *Group) bury(cause error) bool {
 	for _, c := range held {
 		c.settle(0, core.FailedUnknown, cause)
 	}
-	g.state.end(g.svc.now(), cause)
 	g.events.emit(Event{Kind: GroupEnded, Reason: cause.Error()})
 	close(g.over)
 	g.events.close()
