@@ -41,7 +41,7 @@ func TestHelloAttacks(t *testing.T) {
 		{"empty frame", "", func(id.ID) []byte { return framed(nil) }, false, link.CodeProtocolViolation},
 		{"frame of zeros", "", func(id.ID) []byte { return framed(make([]byte, helloSize)) }, false, link.CodeProtocolViolation},
 		{"random frame", "", func(id.ID) []byte { return framed(random(helloSize)) }, false, 0},
-		{"ping first", "", func(id.ID) []byte { return framed(append([]byte{framePing}, random(8)...)) }, false, link.CodeProtocolViolation},
+		{"ping first", "", func(id.ID) []byte { return framed(append([]byte{framePing}, random(pingSize-1)...)) }, false, link.CodeProtocolViolation},
 		{"hello that is too long", "", func(net id.ID) []byte {
 			m := helloOf(net)
 			return framed(append(m.encode(), 0))
@@ -143,7 +143,7 @@ func TestHelloInDrops(t *testing.T) {
 
 // Once in, a peer that breaks the rules of the control stream is out again, and others do not notice.
 func TestControlAttacks(t *testing.T) {
-	ping := framed(append([]byte{framePing}, make([]byte, 8)...))
+	ping := framed(append([]byte{framePing}, make([]byte, pingSize-1)...))
 	for _, c := range []struct {
 		name string
 		say  []byte
@@ -195,7 +195,7 @@ func TestPingFlood(t *testing.T) {
 		a := newAttacker(t, listen)
 		s := a.join(a.dial(v.host), v.network)
 		go func() {
-			ping := framed(append([]byte{framePing}, make([]byte, 8)...))
+			ping := framed(append([]byte{framePing}, make([]byte, pingSize-1)...))
 			for {
 				if _, err := s.Write(ping); err != nil {
 					return
@@ -239,7 +239,7 @@ func TestForgedPong(t *testing.T) {
 		t.Fatal("the hello did not measure a round trip")
 	}
 	for _, n := range []uint64{0, 1000, math.MaxUint64} {
-		if _, err := s.Write(framed(binary.BigEndian.AppendUint64([]byte{framePong}, n))); err != nil {
+		if _, err := s.Write(framed(append(binary.BigEndian.AppendUint64([]byte{framePong}, n), make([]byte, pingSize-9)...))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -176,7 +176,7 @@ func (a *attacker) stayIn(c network.Conn, net id.ID) {
 	})
 	go func() {
 		defer close(done)
-		ping := framed(append([]byte{framePing}, make([]byte, 8)...))
+		ping := framed(append([]byte{framePing}, make([]byte, pingSize-1)...))
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {

@@ -45,7 +45,8 @@ type conn struct {
 	closed  *link.CloseError // why it ended
 	isReady bool             // ready is closed
 	begun   bool             // there is a control stream
-	control network.Stream   // that stream, once the hello is done
+	greeted bool             // the hello was done
+	control network.Stream   // the control stream
 }
 
 // connOf returns the record of a library connection, making it on first sight.
@@ -197,7 +198,7 @@ func (c *conn) becomeReady(theirs hello) *link.CloseError {
 	now := clock()
 	c.used.Store(now)
 	c.heard.Store(now)
-	c.isReady = true
+	c.isReady, c.greeted = true, true
 	close(c.ready)
 	return nil
 }

@@ -177,6 +177,11 @@ func TestRestartOnTheSamePort(t *testing.T) {
 		h := openHost(t, network, listen)
 		first := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: listen})
 		first.connect(h)
+		for range 3 { // QUIC has told how a reset will look by then
+			if err := ask(t.Context(), h, first.addr.ID, "hello"); err != nil {
+				t.Fatal(err)
+			}
+		}
 		seen := watch(t, h)
 		first.kill()
 		second := startChild(t, childConfig{Network: network, Seed: t.Name(), Listen: first.addr.Addrs[0]})

@@ -17,6 +17,10 @@ const (
 	// came in the meantime. So a deadline that is noticed so late is extended, once, by as much and a heartbeat.
 	wokeLate = time.Second
 
+	// A ping and its answer are a kind, a number, and as many bytes again for nothing: a process that does not know the QUIC
+	// connection that they are for, since it was restarted, resets it only if the packet is longer than such a reset.
+	pingSize = 1 + 8 + 16
+
 	controlRate = 500 // frames that a peer may send in a second; a ping and an answer each two seconds are usual
 )
 
@@ -54,9 +58,6 @@ func (ctl *control) send(prefix, body []byte) error {
 func (ctl *control) run() {
 	c := ctl.conn
 	ctl.raw.SetDeadline(time.Time{})
-	c.mu.Lock()
-	c.control = ctl.raw
-	c.mu.Unlock()
 	c.host.wg.Go(ctl.write) // this goroutine is counted, so the counter is not zero
 
 	var second int64
@@ -77,13 +78,13 @@ func (ctl *control) run() {
 			return
 		}
 		switch {
-		case len(b) == 9 && b[0] == framePing:
+		case len(b) == pingSize && b[0] == framePing:
 			select {
-			case ctl.answers <- binary.BigEndian.Uint64(b[1:]):
+			case ctl.answers <- binary.BigEndian.Uint64(b[1:9]):
 			default:
 			}
-		case len(b) == 9 && b[0] == framePong:
-			ctl.answered(binary.BigEndian.Uint64(b[1:]))
+		case len(b) == pingSize && b[0] == framePong:
+			ctl.answered(binary.BigEndian.Uint64(b[1:9]))
 		default:
 			c.close(link.CodeProtocolViolation)
 			return
@@ -142,7 +143,7 @@ func (ctl *control) write() {
 	due := time.NewTimer(0) // the first at once
 	defer due.Stop()
 	for {
-		body := make([]byte, 9)
+		body := make([]byte, pingSize)
 		select {
 		case n := <-ctl.answers:
 			body[0] = framePong
@@ -163,7 +164,7 @@ func (ctl *control) write() {
 			return
 		}
 		ctl.raw.SetWriteDeadline(time.Now().Add(c.host.pingEvery))
-		if n, err := ctl.raw.Write(append([]byte{0, 0, 0, 9}, body...)); err != nil {
+		if n, err := ctl.raw.Write(append([]byte{0, 0, 0, pingSize}, body...)); err != nil {
 			// A frame that found no room, behind a large transfer, is left out. Whether the peer lives is for what arrives
 			// to say, and why the connection broke is for the reader to find.
 			if n == 0 && isTimeout(err) {

@@ -137,6 +137,9 @@ func (c *conn) greetOn(raw network.Stream, say func(*control) (hello, time.Durat
 		c.close(link.CodeOverloaded)
 		return
 	}
+	c.mu.Lock()
+	c.control = raw
+	c.mu.Unlock()
 	raw.SetDeadline(c.born.Add(helloTimeout))
 	ctl := newControl(c, raw)
 	theirs, rtt, err := say(ctl)

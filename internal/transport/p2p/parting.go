@@ -87,10 +87,10 @@ func (c *conn) shut(code link.Code) {
 // read the reason and closes, the other lets its handlers read what came before a goodbye.
 func (c *conn) partFor(why *link.CloseError) {
 	c.mu.Lock()
-	control := c.control
+	control, greeted := c.control, c.greeted
 	c.mu.Unlock()
 	switch {
-	case control == nil: // there was no hello
+	case !greeted:
 	case why.Remote && why.Code == link.CodeShutdown:
 		c.linger()
 	case why.Remote:
