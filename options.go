@@ -62,7 +62,7 @@ func WithReach(r Reach) Option {
 
 // WithListen replaces the addresses that the node listens on. Each is a multiaddr (/ip4/0.0.0.0/tcp/4001,
 // /ip4/0.0.0.0/udp/4001/quic-v1) or host:port, which stands for both TCP and QUIC on that port. The default is free
-// ports on the interfaces that the reach allows. Repeated use adds up.
+// ports on the interfaces that the reach allows. Repeated use adds up; an address that is given twice counts once.
 func WithListen(addrs ...string) Option {
 	return func(c *node.Config) error {
 		c.Listen = append(c.Listen, addrs...)

@@ -3,6 +3,7 @@ package p2p
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -19,7 +20,8 @@ type listenAddr struct {
 	optional bool
 }
 
-// listenAddrs returns what to listen on: what the configuration says, or free ports on what the reach allows.
+// listenAddrs returns what to listen on: what the configuration says, or free ports on what the reach allows. What is said
+// twice is there once: the library's QUIC panics when it is told twice to listen on a free port.
 func listenAddrs(cfg transport.Config) ([]listenAddr, error) {
 	texts := cfg.Listen
 	if len(texts) == 0 {
@@ -34,7 +36,13 @@ func listenAddrs(cfg transport.Config) ([]listenAddr, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listen address %q: %w", text, err)
 		}
-		out = append(out, addrs...)
+		for _, a := range addrs {
+			if i := slices.IndexFunc(out, func(o listenAddr) bool { return o.addr.Equal(a.addr) }); i >= 0 {
+				out[i].optional = out[i].optional && a.optional
+				continue
+			}
+			out = append(out, a)
+		}
 	}
 	return out, nil
 }

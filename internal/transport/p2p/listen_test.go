@@ -30,6 +30,10 @@ func TestListenAddrs(t *testing.T) {
 		{"localhost", transport.ReachLAN, []string{"localhost:4001"}, both("/ip4/127.0.0.1")},
 		{"multiaddr", transport.ReachLAN, []string{"/ip4/10.0.0.1/tcp/4001"}, []string{"/ip4/10.0.0.1/tcp/4001"}},
 		{"two", transport.ReachLAN, []string{"/ip4/10.0.0.1/tcp/1", "10.0.0.2:4001"}, append([]string{"/ip4/10.0.0.1/tcp/1"}, both("/ip4/10.0.0.2")...)},
+		{"one twice", transport.ReachLAN, []string{"127.0.0.1:4001", "localhost:4001", "/ip4/127.0.0.1/udp/4001/quic-v1"}, both("/ip4/127.0.0.1")},
+		{"free ports twice", transport.ReachLAN, []string{"127.0.0.1:0", "127.0.0.1:0"},
+			[]string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}},
+		{"optional and not", transport.ReachLAN, []string{":4001", "[::]:4001"}, append(both("/ip4/0.0.0.0"), both("/ip6/::")...)},
 	} {
 		got, err := listenAddrs(transport.Config{Reach: c.reach, Listen: c.listen})
 		if err != nil {
@@ -54,6 +58,17 @@ func TestListenAddrs(t *testing.T) {
 		} else if !strings.Contains(err.Error(), bad) {
 			t.Errorf("%q: the error does not name it: %v", bad, err)
 		}
+	}
+}
+
+// A host opens whatever addresses are given more than once.
+func TestListenTwice(t *testing.T) {
+	t.Parallel()
+	h := openHost(t, id.Random(), "", func(c *transport.Config) {
+		c.Listen = []string{"127.0.0.1:0", "127.0.0.1:0", "/ip4/127.0.0.1/udp/0/quic-v1"}
+	})
+	if addrs := h.Addr().Addrs; len(addrs) != 2 {
+		t.Errorf("listens on %v, want one for each transport", addrs)
 	}
 }
 
