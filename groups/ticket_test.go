@@ -54,7 +54,7 @@ func TestRequireTicket(t *testing.T) {
 		if !bonds(1, 1, 0, 0)() {
 			t.Errorf("bonds after a while: %d %d %d %d", len(gs[0].Bonds()), len(gs[1].Bonds()), len(gs[2].Bonds()), len(gs[3].Bonds()))
 		}
-		if text := gs[0].Status().String(); !strings.Contains(text, "the word is wrong") || !strings.Contains(text, "no ticket") {
+		if text := gs[0].Status().String(); !strings.Contains(text, "the word is wrong") || !strings.Contains(text, "carries none") {
 			t.Errorf("the status does not explain it: %s", text)
 		}
 		if id0, id1 := gs[0].ID(), join(t, net.Node(0), groups.KeyOf(v)).ID(); id0 == id1 {

@@ -130,42 +130,14 @@ func (k *keeper) validate(ctx context.Context, v *verdict, p discovery.PeerInfo)
 	}
 }
 
-// admit asks all validators; each must accept one ticket of its class, and the earliest expiration counts.
+// admit asks all validators, which are not ours.
 func (k *keeper) admit(ctx context.Context, p discovery.PeerInfo) (earliest tickets.Expiration, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("a ticket validator panicked: %v", v)
 		}
 	}()
-	subject := tickets.Subject{Peer: p.ID(), Network: p.NetworkID(), Entry: p.PeerEntry}
-	for _, v := range k.gate.Validators {
-		expires, err := admitOne(ctx, v, p.PeerEntry, subject)
-		if err != nil {
-			return tickets.Expiration{}, err
-		}
-		earliest = earliest.Earlier(expires)
-	}
-	return earliest, nil
-}
-
-// admitOne asks one validator about all tickets of its class; of those it accepts, the one that lasts longest counts.
-func admitOne(ctx context.Context, v tickets.Validator, e discovery.PeerEntry, s tickets.Subject) (tickets.Expiration, error) {
-	var best tickets.Expiration
-	found := false
-	reason := fmt.Errorf("the peer has no ticket of class %s", v.Class().Short())
-	for _, t := range e.TicketsOf(v.Class()) {
-		expires, err := v.Validate(ctx, t.Data, s)
-		switch {
-		case err != nil:
-			reason = fmt.Errorf("a ticket of class %s was not accepted: %w", v.Class().Short(), err)
-		case !found || best.Earlier(expires) == best:
-			best, found = expires, true
-		}
-	}
-	if !found {
-		return best, reason
-	}
-	return best, nil
+	return tickets.CheckAll(ctx, k.gate.Validators, p.Subject())
 }
 
 // next returns when the first verdict expires, zero if none does, and forgets peers that were not asked about for long.
