@@ -23,6 +23,7 @@ import (
 
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/discovery"
+	"github.com/mosaik-go/mosaik/discovery/registry"
 )
 
 // Some tests need nodes in processes of their own. For these the test binary starts itself again; the environment says
@@ -37,7 +38,15 @@ func TestMain(m *testing.M) {
 		beChild(name)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	dir, err := os.MkdirTemp("", "mosaik-test-")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv(registry.Env, dir)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
 
 // beChild runs a node until the standard input ends, and says what happens to it:

@@ -47,8 +47,8 @@ const tempPrefix = ".new-"
 
 // Registry is a node's place in the registry of one network. Its methods are not safe for concurrent use.
 type Registry struct {
-	dir  string
-	self id.PeerID
+	base, dir string
+	self      id.PeerID
 }
 
 // Found is what a file says.
@@ -95,16 +95,24 @@ func Open(base string, network id.ID, self id.PeerID) (*Registry, error) {
 		return nil, fmt.Errorf("registry: open: %q is not an absolute path", base)
 	}
 	name := network.Derive([]byte("same-host registry")).String()
-	dir := filepath.Join(base, name)
-	for _, d := range []string{base, dir} {
+	r := &Registry{base: base, dir: filepath.Join(base, name), self: self}
+	if err := r.ready(); err != nil {
+		return nil, fmt.Errorf("registry: open: %w", err)
+	}
+	return r, nil
+}
+
+// ready makes sure that the directories exist and are the user's alone.
+func (r *Registry) ready() error {
+	for _, d := range []string{r.base, r.dir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("registry: open: %w", err)
+			return err
 		}
 		if err := private(d); err != nil {
-			return nil, fmt.Errorf("registry: open: %w", err)
+			return err
 		}
 	}
-	return &Registry{dir: dir, self: self}, nil
+	return nil
 }
 
 // private says what is wrong with a directory.
@@ -126,13 +134,16 @@ func private(dir string) error {
 // Path returns the network's directory.
 func (r *Registry) Path() string { return r.dir }
 
-// Publish writes this node's file, in one step for readers.
+// Publish writes this node's file, in one step for readers. If the directory is gone, it is made again.
 func (r *Registry) Publish(addr id.PeerAddr) error {
 	if addr.ID != r.self {
 		return fmt.Errorf("registry: publish: %s is not this node", addr.ID.Short())
 	}
 	data, err := json.Marshal(record{addr, thisProcess()})
 	if err != nil {
+		return fmt.Errorf("registry: publish: %w", err)
+	}
+	if err := r.ready(); err != nil {
 		return fmt.Errorf("registry: publish: %w", err)
 	}
 	f, err := os.CreateTemp(r.dir, tempPrefix+"*")
@@ -156,13 +167,17 @@ func (r *Registry) Touch() bool {
 	return os.Chtimes(r.file(r.self), now, now) == nil
 }
 
-// Withdraw removes this node's file, unless another process has written it since.
+// Withdraw removes this node's file, unless another process has written it since, and the network's directory with the last
+// file of it.
 func (r *Registry) Withdraw() error {
 	if f, err := r.read(r.self.String()); err == nil && f.process != thisProcess() {
 		return nil
 	}
 	if err := os.Remove(r.file(r.self)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("registry: withdraw: %w", err)
+	}
+	if found, err := r.List(); err == nil && len(found) == 0 {
+		os.Remove(r.dir) // fails if there is a file that List does not know, or a new one
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -250,8 +252,30 @@ func TestListOfALostDirectory(t *testing.T) {
 	if _, err := a.List(); err == nil {
 		t.Error("a directory that is gone was listed")
 	}
-	if err := a.Publish(addrOf(1)); err == nil {
-		t.Error("published in a directory that is gone")
+	if err := a.Publish(addrOf(1)); err != nil {
+		t.Errorf("published in a directory that is gone: %v", err)
+	}
+	if b := publish(t, a.base, 2); len(listed(t, b)) != 1 {
+		t.Error("what was published again is not listed")
+	}
+}
+
+// The last node of a network takes the directory with it.
+func TestLastOneRemovesTheDirectory(t *testing.T) {
+	t.Parallel()
+	dir := base(t)
+	a, b := publish(t, dir, 1), publish(t, dir, 2)
+	if err := a.Withdraw(); err != nil {
+		t.Fatal(err)
+	}
+	if len(listed(t, a)) != 1 {
+		t.Error("the other one is not listed any more")
+	}
+	if err := b.Withdraw(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(a.Path()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory is left: %v", err)
 	}
 }
 

@@ -2,9 +2,12 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/mosaik-go/mosaik/discovery/registry"
 )
 
 // TestMain makes the test binary do what the program does when it is started for a node.
@@ -18,6 +21,7 @@ func TestMain(m *testing.M) {
 
 func TestTown(t *testing.T) {
 	dir := t.TempDir()
+	t.Setenv(registry.Env, filepath.Join(dir, "registry"))
 	for range 2 { // the second time with the books of the first
 		if err := town(4*time.Second, dir); err != nil {
 			t.Fatal(err)

@@ -2,8 +2,11 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/mosaik-go/mosaik/discovery/registry"
 )
 
 // TestMain makes the test binary do what the program does when it is started to take part.
@@ -16,6 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestEveryDeathHasOneSuccessor(t *testing.T) {
+	t.Setenv(registry.Env, filepath.Join(t.TempDir(), "registry"))
 	if err := watch(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik"
+	"github.com/mosaik-go/mosaik/discovery/registry"
 	"github.com/mosaik-go/mosaik/groups"
 	"github.com/mosaik-go/mosaik/groups/logstore/pebble"
 	"github.com/mosaik-go/mosaik/id"
@@ -171,6 +172,8 @@ type fleet struct {
 	dirs  []string
 	nodes []*nodeProcess
 
+	registry string // directory in which the nodes find each other
+
 	mu    sync.Mutex // guards all following fields
 	state map[uint64]byte
 	calls map[byte]int
@@ -196,6 +199,8 @@ func newFleet(t *testing.T, n, workers int) *fleet {
 		nodes: make([]*nodeProcess, n),
 		state: make(map[uint64]byte),
 		calls: make(map[byte]int),
+
+		registry: filepath.Join(t.TempDir(), "registry"),
 	}
 	for range n {
 		f.dirs = append(f.dirs, t.TempDir())
@@ -223,7 +228,7 @@ func (f *fleet) start(i int) {
 		f.t.Fatal(err)
 	}
 	p.cmd = exec.Command(me)
-	p.cmd.Env = append(os.Environ(), nodeEnv+"="+string(text))
+	p.cmd.Env = append(os.Environ(), nodeEnv+"="+string(text), registry.Env+"="+f.registry)
 	p.cmd.Stderr = f.t.Output()
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
