@@ -7,7 +7,7 @@ import (
 	"github.com/mosaik-go/mosaik/groups/internal/host"
 )
 
-// Event is something that happened to a group, as this member saw it.
+// Event is something that happened to a group, as this member saw it. Its String says it in a line.
 type Event = host.Event
 
 // EventKind says what an [Event] is about.

@@ -43,10 +43,7 @@ func (r *Replica) tickBlank() {
 	if r.cfg.Preference == Observer || r.former && r.cfg.Durable || voters < genesis.Quorum(r.cfg.Expect) {
 		return
 	}
-	wait := r.cfg.BootstrapDelay
-	if r.cfg.Preference == Reluctant {
-		wait *= reluctantFactor
-	}
+	wait := r.foundDelay()
 	// Somebody who is listed may have a history, and somebody who is expected should vote; wait for them, not for ever,
 	// unless this member knows that there is a history somewhere.
 	if (r.missing() || voters < r.cfg.Expect) && (r.former && r.missing() || r.now < r.blankSince+2*wait) {
@@ -55,6 +52,14 @@ func (r *Replica) tickBlank() {
 	if r.now >= r.blankSince+wait+time.Duration(rank)*foundStep {
 		r.tryToFound()
 	}
+}
+
+// foundDelay is how long this member looks for a history before it founds one, if nobody outranks it.
+func (r *Replica) foundDelay() time.Duration {
+	if r.cfg.Preference == Reluctant {
+		return r.cfg.BootstrapDelay * reluctantFactor
+	}
+	return r.cfg.BootstrapDelay
 }
 
 // tryToFound begins a ballot, unless one is under way.

@@ -166,8 +166,20 @@ func (r *Replica) whyBlank() string {
 	case blank < genesis.Quorum(r.cfg.Expect):
 		return fmt.Sprintf("waiting for %d of %d expected members to see each other, %d do", genesis.Quorum(r.cfg.Expect), r.cfg.Expect, blank)
 	default:
-		return "no member known yet: waiting a moment for one before founding the group"
+		return r.whyNotFounded(blank - 1)
 	}
+}
+
+// whyNotFounded speaks of members that could found the group and have not yet.
+func (r *Replica) whyNotFounded(others int) string {
+	here := "no other member is here yet"
+	switch {
+	case others == 1:
+		here = "1 other new member is here"
+	case others > 1:
+		here = fmt.Sprintf("%d other new members are here", others)
+	}
+	return fmt.Sprintf("%s, and no group yet: one is founded after %v of looking for it", here, r.foundDelay())
 }
 
 func (r *Replica) whyNoLeader() string {
