@@ -83,6 +83,11 @@ func TestHostileConsumer(t *testing.T) {
 		// Credit that was never due, for channels that never were, changes nothing; a channel cannot be used twice.
 		s := trunk(t, net.Node(2), net.Node(0), framed(hello,
 			wire.Credit{Channel: 7, Items: 1 << 62, Bytes: 1 << 62}.Append(nil), wire.Cancel{Channel: 7}.Append(nil), sub(1)))
+		// Who does not confirm the acceptance is no consumer.
+		never(t, time.Second, "another consumer", subscribed(p.When(), streams.AtLeast(2)))
+		if _, err := s.Write(framed(wire.Credit{Channel: 1}.Append(nil))); err != nil {
+			t.Fatal(err)
+		}
 		within(t, 3*time.Second, "another consumer", subscribed(p.When(), streams.AtLeast(2)))
 		if _, err := s.Write(framed(wire.Credit{Channel: 1, Items: 1 << 63, Bytes: 1 << 63}.Append(nil), sub(1))); err != nil {
 			t.Fatal(err)
@@ -120,6 +125,8 @@ func TestHostileProducer(t *testing.T) {
 			{"items before the acceptance", framed(data(1, "\x01\x02"))},
 			{"items that are none", framed(accept, data(1, "\x05\x02"))},
 			{"more than was granted", framed(accept, data(1, "\x01\x02\x01\x02\x01\x02\x01\x02\x01\x02"))},
+			{"more than was granted, in a window that was widened", framed(
+				wire.Accept{Channel: 1, Window: wire.Window{Items: 100, Bytes: 1000}}.Append(nil), data(1, "\x01\x02\x01\x02\x01\x02\x01\x02\x01\x02"))},
 			{"two acceptances", framed(accept, accept)},
 			{"acceptance and refusal", framed(accept, wire.Refuse{Channel: 1}.Append(nil))},
 			{"broken frames", framed([]byte{byte(wire.KindData)})},

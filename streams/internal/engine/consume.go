@@ -23,7 +23,9 @@ const (
 	partingTime   = 3 * time.Second  // for the last items of a producer that has withdrawn the stream
 	steadyAfter   = 5 * time.Second  // a subscription that lived so long was no failure
 	syncTimeout   = 10 * time.Second
-	maxDials      = 16 // at a time
+	maxDials      = 16                     // at a time
+	promptPause   = 250 * time.Millisecond // between attempts that a producer can bring about
+	maxRetries    = maxChannels            // streams of one peer that are to be tried again in one look
 )
 
 // dialBackoff is how the time between attempts to connect grows; a changed entry resets it.
@@ -49,8 +51,9 @@ type tie struct {
 	unlisted time.Time         // since when the producer does not announce the stream
 	attempts attempts
 	syncing  bool
-	denied   string // why this side does not want it; empty when it does
-	round    uint64 // of the look that saw the producer listed
+	prompted time.Time // when something that the producer said last made an attempt due, or will
+	denied   string    // why this side does not want it; empty when it does
+	round    uint64    // of the look that saw the producer listed
 }
 
 // upstream is a peer with producers that this node wants. It is the loop's.
@@ -68,8 +71,9 @@ type client struct {
 	svc    *Service
 	number uint32 // of the last channel; the loop's
 
-	mu     sync.Mutex
-	inlets map[uint32]*inlet
+	mu      sync.Mutex // guards all following fields
+	inlets  map[uint32]*inlet
+	retries map[id.ID]struct{} // streams that the peer says should be tried again
 }
 
 // pursue brings the ties of a source nearer to what the catalog says.
@@ -278,7 +282,7 @@ func (s *Service) introduce(t *tie) {
 		s.post(func() {
 			t.syncing = false
 			if err == nil {
-				t.attempts.hurry()
+				t.prompt(time.Now())
 			} else {
 				s.log.Debug("cannot exchange catalogs with a producer", "peer", t.peer.Short(), "err", err)
 			}
@@ -317,9 +321,22 @@ func (s *Service) failed(t *tie, code link.Code, detail string, remote bool) {
 // encourage makes a source try again now with a peer.
 func (s *Service) encourage(src *Source, peer id.PeerID) {
 	if t := src.ties[peer]; t != nil && t.state == tieIdle {
-		t.attempts.hurry()
+		t.prompt(time.Now())
 		s.nudge()
 	}
+}
+
+// prompt makes the next attempt due because of something that the producer said: now, but not again and again.
+func (t *tie) prompt(now time.Time) {
+	t.attempts.hurry()
+	switch due := t.prompted.Add(promptPause); {
+	case now.Before(t.prompted): // will be
+	case now.Before(due):
+		t.prompted = due
+	default:
+		t.prompted = now
+	}
+	t.attempts.retry = t.prompted
 }
 
 // sever ends what a tie has, from this side.
@@ -411,7 +428,7 @@ func (s *Service) unreachable(u *upstream, err error) {
 
 // run runs a trunk to a peer until it ends.
 func (s *Service) run(u *upstream, stream transport.Stream) {
-	c := &client{trunk: newTrunk(stream), svc: s, inlets: make(map[uint32]*inlet)}
+	c := &client{trunk: newTrunk(stream), svc: s, inlets: make(map[uint32]*inlet), retries: make(map[id.ID]struct{})}
 	defer context.AfterFunc(s.ctx, func() { c.abort(link.CodeShutdown) })()
 	c.tell(func(dst []byte) []byte { return wire.AppendPreface(dst, s.node.Network) })
 	s.host.Protect(u.peer, wire.Protocol)
@@ -522,6 +539,7 @@ func (c *client) handle(kind wire.Kind, body []byte) error {
 			return violation("channel %d was accepted twice", a.Channel)
 		}
 		c.svc.open(in, a)
+		c.tell(wire.Credit{Channel: in.number}.Append) // confirms
 		c.svc.post(func() { c.svc.accepted(in, a) })
 	case wire.KindRefuse:
 		var f wire.Refuse
@@ -549,7 +567,9 @@ func (c *client) handle(kind wire.Kind, body []byte) error {
 		if err != nil {
 			return violation("retry: %w", err)
 		}
-		c.svc.post(func() { c.svc.retry(stream, c.peer) })
+		if c.noteRetry(stream) {
+			c.svc.post(func() { c.svc.retry(c) })
+		}
 	default:
 		return violation("unknown kind of frame %d", kind)
 	}
@@ -597,12 +617,27 @@ func (c *client) forget(in *inlet) {
 	delete(c.inlets, in.number)
 }
 
-// retry makes all ties to a stream of a peer try again now.
-func (s *Service) retry(stream id.ID, peer id.PeerID) {
+// noteRetry notes that a stream should be tried again, and reports whether it is the first since retry ran.
+func (c *client) noteRetry(stream id.ID) (first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, there := c.retries[stream]; there || len(c.retries) >= maxRetries {
+		return false
+	}
+	c.retries[stream] = struct{}{}
+	return len(c.retries) == 1
+}
+
+// retry makes all ties to streams that the peer named try again now.
+func (s *Service) retry(c *client) {
+	c.mu.Lock()
+	streams := c.retries
+	c.retries = make(map[id.ID]struct{})
+	c.mu.Unlock()
 	_, sources := s.everything()
 	for _, src := range sources {
-		if src.cfg.Stream == stream {
-			s.encourage(src, peer)
+		if _, ok := streams[src.cfg.Stream]; ok {
+			s.encourage(src, c.peer)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/streams/internal/fan"
@@ -16,7 +17,9 @@ type port interface {
 	ready(o *outlet)
 }
 
-// outlet is a subscription on the producer's side: a queue and where it leads.
+// outlet is a subscription on the producer's side: a queue and where it leads. From its acceptance on items are queued, but
+// only when the consumer has confirmed that, and so knows where it has begun, does the producer count it as a consumer and
+// send items. If the connection breaks before, neither side takes it for a subscription.
 type outlet struct {
 	sink     *Sink
 	channel  *Channel
@@ -26,18 +29,22 @@ type outlet struct {
 	port     port
 	closed   atomic.Bool
 
-	mu       sync.Mutex // guards all following fields
-	lane     *fan.Lane
-	begun    bool         // the acceptance was told, or is told first
-	accept   *wire.Accept // to be told first
-	listed   bool         // the port knows that there is something
-	draining bool
-	over     bool // no more items
-	end      *wire.End
-	taken    uint64 // of the run that was offered last: items before this number were queued, if they match
-	room     chan struct{}
-	consumed wire.Credit
-	pieces   []fan.Piece
+	mu        sync.Mutex // guards all following fields
+	lane      *fan.Lane
+	begun     bool         // the acceptance was told, or is told first
+	accept    *wire.Accept // to be told first
+	confirmed bool         // the consumer knows of the acceptance
+	listed    bool         // the port knows that there is something
+	yielding  bool         // items that find no room are dropped
+	draining  bool
+	over      bool // no more items
+	end       *wire.End
+	taken     uint64   // of the run that was offered last: items before this number were queued, if they match
+	held      *fan.Run // which found no room and was not dropped, from index heldFrom on; nil: none
+	heldFrom  int
+	room      chan struct{}
+	consumed  wire.Credit
+	pieces    []fan.Piece
 }
 
 func newOutlet(s *Sink, ch *Channel, number uint32, window fan.Limits, p port) *outlet {
@@ -76,15 +83,23 @@ func (o *outlet) offer(r *fan.Run, from int) (next, queued int, lagging bool) {
 	}
 	before := o.lane.Stats().Dropped
 	next, queued = o.lane.Offer(r, from)
-	dropped := o.lane.Stats().Dropped - before
+	o.droppedLocked(before)
 	o.taken = r.First + uint64(queued)
+	o.held, o.heldFrom = nil, 0
+	if next < r.Len() {
+		o.held, o.heldFrom = r, next
+	}
 	o.notifyLocked()
 	o.mu.Unlock()
-	if dropped > 0 {
-		o.channel.dropped.Add(dropped)
-		o.sink.metrics.dropped.Add(float64(dropped))
-	}
 	return next, queued, next < r.Len()
+}
+
+// droppedLocked counts what the lane has dropped since it had dropped before.
+func (o *outlet) droppedLocked(before uint64) {
+	if n := o.lane.Stats().Dropped - before; n > 0 {
+		o.channel.dropped.Add(n)
+		o.sink.metrics.dropped.Add(float64(n))
+	}
 }
 
 // took reports whether item i of the run that was offered last went into the queue.
@@ -96,7 +111,7 @@ func (o *outlet) took(r *fan.Run, i int) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return r.Number(i) < o.taken || o.sink.cfg.Policy == fan.Block && !o.over
+	return r.Number(i) < o.taken
 }
 
 // seed queues history from the number on.
@@ -110,7 +125,7 @@ func (o *outlet) seed(history []*fan.Run, from uint64) {
 	}
 }
 
-// begin lets the items flow, after the acceptance was told.
+// begin has the acceptance told, and then what comes.
 func (o *outlet) begin(a wire.Accept) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -122,7 +137,7 @@ func (o *outlet) somethingLocked() bool {
 	if o.accept != nil || o.end != nil {
 		return true
 	}
-	return !o.over && (o.lane.Ready() || o.draining && o.emptyLocked())
+	return !o.over && (o.confirmed && o.lane.Ready() || o.draining && o.emptyLocked())
 }
 
 func (o *outlet) emptyLocked() bool {
@@ -141,7 +156,7 @@ func (o *outlet) notifyLocked() {
 // awaitRoom waits until the queue has room. It reports false when the outlet has ended.
 func (o *outlet) awaitRoom() bool {
 	o.mu.Lock()
-	if o.over || o.lane.HasRoom() {
+	if o.over || o.yielding || o.lane.HasRoom() {
 		defer o.mu.Unlock()
 		return !o.over
 	}
@@ -161,21 +176,53 @@ func (o *outlet) roomLocked() {
 	}
 }
 
-// credit takes in how much the consumer has consumed in all.
-func (o *outlet) credit(c wire.Credit) {
+// yield drops items that find no room from now on instead of waiting or cutting the consumer off: the producer is being
+// closed, and the consumer is told at the end.
+func (o *outlet) yield() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if c.Items < o.consumed.Items || c.Bytes < o.consumed.Bytes {
-		return
+	o.yielding = true
+	o.lane.Yield()
+	o.roomLocked()
+}
+
+// credit takes in how much the consumer has consumed in all. The first word of it confirms the acceptance.
+func (o *outlet) credit(c wire.Credit) {
+	o.mu.Lock()
+	if c.Items >= o.consumed.Items && c.Bytes >= o.consumed.Bytes {
+		o.lane.Consumed(int(c.Items-o.consumed.Items), int(c.Bytes-o.consumed.Bytes))
+		o.consumed = c
+		o.notifyLocked()
 	}
-	o.lane.Consumed(int(c.Items-o.consumed.Items), int(c.Bytes-o.consumed.Bytes))
-	o.consumed = c
+	first := o.begun && !o.confirmed
+	o.mu.Unlock()
+	if first {
+		o.confirm()
+	}
+}
+
+// confirm begins the subscription: the consumer knows of it.
+func (o *outlet) confirm() {
+	o.sink.roster.add(o.channel)
+	o.mu.Lock()
+	o.confirmed = true
 	o.notifyLocked()
+	o.mu.Unlock()
+	if !o.channel.Live() { // was ended meanwhile
+		o.sink.roster.remove(o.channel)
+	}
+}
+
+// overdue reports whether the consumer has not confirmed for too long.
+func (o *outlet) overdue(now time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.confirmed && now.Sub(o.channel.Since) > confirmAfter
 }
 
 // takeLocked takes what credit allows, at most about a frame's worth. The pieces are valid until the next call.
 func (o *outlet) takeLocked() ([]fan.Piece, fan.Batch, bool) {
-	if o.over {
+	if o.over || !o.confirmed {
 		return nil, fan.Batch{}, false
 	}
 	pieces, b, ok := o.lane.Take(o.pieces[:0], wire.MaxBatch)
@@ -230,9 +277,13 @@ func (o *outlet) drainedLocked() bool {
 func (o *outlet) endLocked(code link.Code, detail string, tell bool) {
 	o.over = true
 	o.roomLocked()
-	dropped, lost, last := o.lane.Abandon()
-	o.channel.dropped.Add(uint64(dropped))
-	o.sink.metrics.dropped.Add(float64(dropped))
+	before := o.lane.Stats().Dropped
+	if o.held != nil {
+		o.lane.Refuse(o.held, o.heldFrom)
+		o.held = nil
+	}
+	lost, last := o.lane.Abandon()
+	o.droppedLocked(before)
 	if !tell {
 		return
 	}

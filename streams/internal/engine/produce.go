@@ -27,16 +27,19 @@ const (
 	maxTurned    = 1024 // refusals that are remembered for the status
 	checkPending = 30 * time.Second
 	holdPlace    = time.Second // before a free place is offered to those that were refused
+	confirmAfter = 10 * time.Second
+	maxTrunks    = 4 // of one peer; more than one only while old ones are not known to be dead
 )
 
 // server is a trunk that a consumer's node has opened.
 type server struct {
 	*trunk
-	svc *Service
+	svc   *Service
+	since time.Time
 
 	mu      sync.Mutex // guards all following fields
 	outlets map[uint32]*outlet
-	asked   int // subscriptions that were not answered yet
+	asked   map[uint32]*request // not answered yet, those that were cancelled meanwhile included
 	gone    bool
 }
 
@@ -45,13 +48,12 @@ func (v *server) ready(o *outlet) { v.enlist(o) }
 
 // serve runs a trunk that a peer has opened.
 func (s *Service) serve(stream transport.Stream) {
-	v := &server{trunk: newTrunk(stream), svc: s, outlets: make(map[uint32]*outlet)}
-	defer context.AfterFunc(s.ctx, func() { v.abort(link.CodeShutdown) })()
-	s.mu.Lock()
-	if !s.closing {
-		s.served[v] = struct{}{}
+	v := &server{
+		trunk: newTrunk(stream), svc: s, since: time.Now(),
+		outlets: make(map[uint32]*outlet), asked: make(map[uint32]*request),
 	}
-	s.mu.Unlock()
+	defer context.AfterFunc(s.ctx, func() { v.abort(link.CodeShutdown) })()
+	s.register(v)
 	s.host.Protect(v.peer, wire.Protocol)
 	err := v.read()
 	s.mu.Lock()
@@ -74,6 +76,29 @@ func (s *Service) serve(stream transport.Stream) {
 	code, detail := ending(err)
 	for _, o := range outlets {
 		o.close(code, detail, false)
+	}
+}
+
+// register enters a trunk. A peer that has too many loses the oldest.
+func (s *Service) register(v *server) {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return
+	}
+	n, oldest := 0, v
+	for o := range s.served {
+		if o.peer == v.peer {
+			n++
+			if o.since.Before(oldest.since) {
+				oldest = o
+			}
+		}
+	}
+	s.served[v] = struct{}{}
+	s.mu.Unlock()
+	if n >= maxTrunks {
+		oldest.abort(link.CodeOverloaded)
 	}
 }
 
@@ -126,11 +151,12 @@ func (v *server) handle(kind wire.Kind, body []byte) error {
 		if err := f.Decode(body); err != nil {
 			return violation("subscribe: %w", err)
 		}
+		r := &request{server: v, sub: f, peer: v.peer, since: time.Now()}
 		v.mu.Lock()
-		_, twice := v.outlets[f.Channel]
-		over := len(v.outlets)+v.asked >= maxChannels
+		twice := v.outlets[f.Channel] != nil || v.asked[f.Channel] != nil
+		over := len(v.outlets)+len(v.asked) >= maxChannels
 		if !twice && !over {
-			v.asked++
+			v.asked[f.Channel] = r
 		}
 		v.mu.Unlock()
 		switch {
@@ -139,7 +165,6 @@ func (v *server) handle(kind wire.Kind, body []byte) error {
 		case over:
 			v.tell(wire.Refuse{Channel: f.Channel, Code: link.CodeOverloaded, Detail: "too many subscriptions"}.Append)
 		default:
-			r := &request{server: v, sub: f, peer: v.peer, since: time.Now()}
 			v.svc.post(func() { v.svc.receive(r) })
 		}
 	case wire.KindCredit:
@@ -155,10 +180,8 @@ func (v *server) handle(kind wire.Kind, body []byte) error {
 		if err := f.Decode(body); err != nil {
 			return violation("cancel: %w", err)
 		}
-		if o := v.outlet(f.Channel); o != nil {
+		if o := v.cancelled(f.Channel); o != nil {
 			o.close(f.Code, "the consumer ended it", false)
-		} else {
-			v.svc.post(func() { v.svc.retract(v, f.Channel) })
 		}
 	default:
 		return violation("unknown kind of frame %d", kind)
@@ -172,13 +195,55 @@ func (v *server) outlet(channel uint32) *outlet {
 	return v.outlets[channel]
 }
 
+// cancelled notes that the consumer has cancelled a channel. It returns the outlet, if there is one already.
+func (v *server) cancelled(channel uint32) *outlet {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if r := v.asked[channel]; r != nil {
+		r.cancelled = true
+	}
+	return v.outlets[channel]
+}
+
+// wanted reports whether a request still has to be answered. One that has not is forgotten.
+func (v *server) wanted(r *request) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if r.cancelled || v.gone {
+		delete(v.asked, r.sub.Channel)
+		return false
+	}
+	return true
+}
+
+// answer turns a request into an outlet. It reports false when nobody wants it any more.
+func (v *server) answer(r *request, o *outlet) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.asked, r.sub.Channel)
+	if r.cancelled || v.gone {
+		return false
+	}
+	v.outlets[o.number] = o
+	return true
+}
+
+// refuse answers a request with a reason.
+func (v *server) refuse(r *request, code link.Code, detail string) {
+	v.mu.Lock()
+	delete(v.asked, r.sub.Channel)
+	v.mu.Unlock()
+	v.tell(wire.Refuse{Channel: r.sub.Channel, Code: code, Detail: detail}.Append)
+}
+
 // request is a subscription that somebody asks for.
 type request struct {
-	server *server // nil: this node
-	inlet  *inlet  // of this node
-	sub    wire.Subscribe
-	peer   id.PeerID
-	since  time.Time
+	server    *server // nil: this node
+	inlet     *inlet  // of this node
+	sub       wire.Subscribe
+	peer      id.PeerID
+	since     time.Time
+	cancelled bool // guarded by the server's mutex
 }
 
 // receive handles a new request. Like everything about requests it runs in the loop.
@@ -191,25 +256,6 @@ func (s *Service) receive(r *request) {
 	if !s.decide(r, s.disc.Catalog(), time.Now()) {
 		s.waiting = append(s.waiting, r)
 	}
-}
-
-// retract forgets a request that is still waiting.
-func (s *Service) retract(v *server, channel uint32) {
-	before := len(s.waiting)
-	s.waiting = slices.DeleteFunc(s.waiting, func(r *request) bool { return r.server == v && r.sub.Channel == channel })
-	if len(s.waiting) < before {
-		v.answered()
-		return
-	}
-	if o := v.outlet(channel); o != nil { // was accepted meanwhile
-		o.close(link.CodeSuccess, "the consumer ended it", false)
-	}
-}
-
-func (v *server) answered() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.asked--
 }
 
 // reconsider looks at the requests that wait for ticket checks.
@@ -226,6 +272,9 @@ func (s *Service) reconsider(catalog discovery.Catalog) {
 
 // decide answers a request, or reports false if that has to wait.
 func (s *Service) decide(r *request, catalog discovery.Catalog, now time.Time) bool {
+	if r.server != nil && !r.server.wanted(r) {
+		return true
+	}
 	info, known := catalog.Get(r.peer)
 	if !known {
 		s.metrics.rejected.Inc()
@@ -296,25 +345,12 @@ func (s *Service) accept(r *request, k *Sink, info discovery.PeerInfo) {
 		p = r.server
 	}
 	o := newOutlet(k, ch, r.sub.Channel, limits, p)
-	if v := r.server; v != nil {
-		v.mu.Lock()
-		v.asked--
-		_, twice := v.outlets[o.number] // asked for twice before the first was answered
-		if v.gone || twice {
-			v.mu.Unlock()
-			return
-		}
-		v.outlets[o.number] = o
-		v.mu.Unlock()
+	if r.server != nil && !r.server.answer(r, o) {
+		return
 	}
 	a, ok := k.attach(o, r.sub.Resume, r.sub.Epoch, r.sub.Position)
 	if !ok {
 		s.unlist(o)
-		if r.server != nil {
-			r.server.mu.Lock()
-			r.server.asked++
-			r.server.mu.Unlock()
-		}
 		s.refuse(r, k, link.CodeStreamNotFound, "the producer is being closed")
 		return
 	}
@@ -323,16 +359,17 @@ func (s *Service) accept(r *request, k *Sink, info discovery.PeerInfo) {
 	k.metrics.accepted.Inc()
 	k.metrics.consumers.Inc()
 	delete(s.turned, turnedKey{k.cfg.Stream, r.peer})
-	k.roster.add(ch)
 	s.log.Debug("accepted a consumer", "stream", k.cfg.Stream.Short(), "peer", r.peer.Short())
 	if in := r.inlet; in != nil {
 		in.outlet = o
 		s.accepted(in, a)
 	}
 	o.begin(a)
+	if r.inlet != nil {
+		o.confirm()
+	}
 	if o.closed.Load() { // the trunk ended meanwhile
 		k.detach(o, o.stats())
-		k.roster.remove(ch)
 	}
 }
 
@@ -344,8 +381,7 @@ func (s *Service) refuse(r *request, k *Sink, code link.Code, detail string) {
 		s.refused(r.inlet, code, detail)
 		return
 	}
-	r.server.answered()
-	r.server.tell(wire.Refuse{Channel: r.sub.Channel, Code: code, Detail: detail}.Append)
+	r.server.refuse(r, code, detail)
 }
 
 // turnedKey names a peer that was refused by a stream.
@@ -376,12 +412,12 @@ func (s *Service) note(stream id.ID, r Refusal) {
 // park remembers a refused request, to tell the consumer when it is worth another try.
 func (s *Service) park(k *Sink, r *request, code link.Code, seen any) {
 	stream, v, in := r.sub.Stream, r.server, r.inlet
-	notify := func() {
-		if v != nil {
-			v.tell(func(dst []byte) []byte { return wire.AppendRetry(dst, stream) })
-		} else {
+	notify := func() bool {
+		if v == nil {
 			s.encourage(in.src, s.self)
+			return true
 		}
+		return v.tell(func(dst []byte) []byte { return wire.AppendRetry(dst, stream) })
 	}
 	k.parked = slices.DeleteFunc(k.parked, func(p parked) bool { return p.peer == r.peer && p.code == code })
 	if len(k.parked) >= maxParked {
@@ -415,6 +451,10 @@ func (s *Service) review(k *Sink, catalog discovery.Catalog, plan *schedule) {
 	k.fan.Unlock()
 	for _, o := range outlets {
 		plan.soon()
+		if o.overdue(plan.now) {
+			o.cut(link.CodeTimeout, "the consumer did not confirm the acceptance")
+			continue
+		}
 		info, known := catalog.Get(o.channel.Consumer)
 		if !known {
 			continue // its connection tells when it is gone
@@ -453,8 +493,11 @@ func (s *Service) review(k *Sink, catalog discovery.Catalog, plan *schedule) {
 		retry := false
 		switch p.code {
 		case link.CodeStreamNoCapacity:
-			if retry = free > 0; retry {
-				free--
+			if free > 0 {
+				if p.notify() {
+					free--
+				}
+				continue
 			}
 		default:
 			info, known := catalog.Get(p.peer)

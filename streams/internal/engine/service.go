@@ -93,7 +93,8 @@ func (s *Service) nudge() {
 	}
 }
 
-// post has the loop run fn. After the loop has ended nothing runs any more.
+// post has the loop run fn. After the loop has ended nothing runs any more. What peers can cause to be posted is bounded: by
+// the subscriptions that this node asked for, by those that it lets them ask for, and by one for each trunk.
 func (s *Service) post(fn func()) {
 	s.postMu.Lock()
 	s.posted = append(s.posted, fn)
@@ -136,10 +137,10 @@ func (s *Service) loop() {
 	}
 }
 
-// look brings everything nearer to what the catalog, the peers and the program want. It returns when to look again, zero
+// look runs what was posted and brings everything nearer to what the catalog, the peers and the program want. It returns when to look again, zero
 // for not before something happens.
 func (s *Service) look() time.Time {
-	s.runPosted()
+	s.runPosted() // what is posted meanwhile is for the next look
 	catalog := s.disc.Catalog()
 	s.round++
 	plan := schedule{now: time.Now(), round: s.round, wanted: make(map[id.PeerID]bool)}
@@ -163,19 +164,16 @@ func (s *Service) look() time.Time {
 	return plan.next
 }
 
-func (s *Service) runPosted() {
-	for {
-		s.postMu.Lock()
-		fns := s.posted
-		s.posted = nil
-		s.postMu.Unlock()
-		if len(fns) == 0 {
-			return
-		}
-		for _, fn := range fns {
-			fn()
-		}
+// runPosted runs what has been posted so far, and reports whether there was anything.
+func (s *Service) runPosted() bool {
+	s.postMu.Lock()
+	fns := s.posted
+	s.posted = nil
+	s.postMu.Unlock()
+	for _, fn := range fns {
+		fn()
 	}
+	return len(fns) > 0
 }
 
 // schedule is what one look collects: who is wanted, and when to look again.
@@ -273,12 +271,15 @@ func (s *Service) withdraw(ctx context.Context, k *Sink) {
 
 func (s *Service) forget(k *Sink) {
 	s.mu.Lock()
-	if s.sinks[k.cfg.Stream] == k {
+	there := s.sinks[k.cfg.Stream] == k
+	if there {
 		delete(s.sinks, k.cfg.Stream)
 	}
 	s.mu.Unlock()
-	s.metrics.producers.Dec()
-	s.nudge()
+	if there { // its last Close and that of the service may meet here
+		s.metrics.producers.Dec()
+		s.nudge()
+	}
 }
 
 // Consume adds a consumer. ReleaseSource ends it.
@@ -355,7 +356,7 @@ func (s *Service) Kill() {
 	s.cancel()
 	for _, k := range sinks {
 		k.kill()
-		s.metrics.producers.Dec()
+		s.forget(k)
 	}
 	s.end(sources)
 }
@@ -388,7 +389,8 @@ func (s *Service) end(sources []*Source) {
 	s.cancel()
 	<-s.looped
 	s.wg.Wait()
-	s.runPosted()
+	for s.runPosted() {
+	}
 	for _, src := range sources {
 		src.end(false)
 	}

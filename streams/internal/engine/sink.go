@@ -87,8 +87,8 @@ type Sink struct {
 type parked struct {
 	code   link.Code
 	peer   id.PeerID
-	seen   any // what of the peer's entry was judged: its version
-	notify func()
+	seen   any         // what of the peer's entry was judged: its version
+	notify func() bool // false: nobody is there to be told
 }
 
 func newSink(svc *Service, cfg SinkConfig) *Sink {
@@ -234,39 +234,41 @@ func (s *Sink) distribute(r *fan.Run) {
 	s.fan.Lock()
 	outlets := s.outlets
 	reached := 0 // items from the first on that an unfiltered queue took
+	offer := func(o *outlet, from int) (next int, lagging bool) {
+		next, queued, lagging := o.offer(r, from)
+		if !o.filtered && queued > from { // took something
+			reached = max(reached, queued)
+		}
+		return next, lagging
+	}
 	var slow, full []*outlet
 	var next []int
 	for _, o := range outlets {
-		n, queued, lagging := o.offer(r, 0)
-		if !o.filtered {
-			reached = max(reached, queued)
-		}
+		n, lagging := offer(o, 0)
 		switch {
 		case !lagging:
 		case s.cfg.Policy == fan.Block:
 			full, next = append(full, o), append(next, n)
-			if !o.filtered {
-				reached = r.Len()
-			}
 		default:
 			slow = append(slow, o)
 		}
 	}
 	s.last = r.Last()
 	s.remember(r)
-	s.missed(r, reached)
 	s.fan.Unlock()
 
 	for _, o := range slow {
 		o.cut(link.CodeStreamTooSlow, "the queue is full")
 	}
 	for i, o := range full {
-		for at, lagging := next[i], true; lagging; {
-			if !o.awaitRoom() {
-				break
-			}
-			at, _, lagging = o.offer(r, at)
+		for at, lagging := next[i], true; lagging && o.awaitRoom(); {
+			at, lagging = offer(o, at)
 		}
+	}
+	if reached < r.Len() {
+		s.fan.Lock()
+		s.missed(r, reached, outlets)
+		s.fan.Unlock()
 	}
 }
 
@@ -284,14 +286,11 @@ func (s *Sink) remember(r *fan.Run) {
 	}
 }
 
-// missed deals with the items that no queue took. Those before reached were taken.
-func (s *Sink) missed(r *fan.Run, reached int) {
-	if reached == r.Len() {
-		return
-	}
+// missed deals with the items that none of the queues took to which they were offered. Those before reached were taken.
+func (s *Sink) missed(r *fan.Run, reached int, outlets []*outlet) {
 	count := 0
 	for i := reached; i < r.Len(); i++ {
-		if s.cfg.Keyed && slices.ContainsFunc(s.outlets, func(o *outlet) bool { return o.took(r, i) }) {
+		if s.cfg.Keyed && slices.ContainsFunc(outlets, func(o *outlet) bool { return o.took(r, i) }) {
 			continue
 		}
 		count++
@@ -382,7 +381,7 @@ func (s *Sink) Stats() SinkStats {
 		sum.Dropped += st.Dropped
 	}
 	out.Sent, out.SentBytes, out.Dropped = sum.Sent, sum.SentBytes, sum.Dropped
-	out.Nowhere, out.Consumers = s.nowhere, len(s.outlets)
+	out.Nowhere, out.Consumers = s.nowhere, len(s.list())
 	return out
 }
 
@@ -417,17 +416,23 @@ func (s *Sink) stop(abandon bool) {
 	s.roster.close(ErrClosed)
 }
 
-// finish drains the queues to their consumers until ctx ends, and tells them that it is over.
+// finish drains the queues to their consumers until ctx ends, and tells them that it is over. Whatever they do not get is
+// counted as dropped and told to them.
 func (s *Sink) finish(ctx context.Context) {
 	s.stop(false)
-	select {
-	case <-s.done:
-	case <-ctx.Done():
-	}
 	s.fan.Lock()
 	s.shut = true
 	outlets := s.outlets
 	s.fan.Unlock()
+	if s.cfg.Policy == fan.Disconnect { // whoever is cut now could not come back to be told
+		yieldAll(outlets)
+	}
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		yieldAll(outlets)
+		<-s.done
+	}
 	for _, o := range outlets {
 		o.drain()
 	}
@@ -438,8 +443,13 @@ func (s *Sink) finish(ctx context.Context) {
 			o.close(link.CodeShutdown, "the producer was closed", true)
 		}
 	}
-	<-s.done
 	s.endReaders()
+}
+
+func yieldAll(outlets []*outlet) {
+	for _, o := range outlets {
+		o.yield()
+	}
 }
 
 // kill ends everything at once.

@@ -349,6 +349,7 @@ type inlet struct {
 	lastParcel int // guarded by the source's mutex: which was put last, counting from 1
 
 	// Guarded by whoever calls Next.
+	refused              bool
 	tookItems, tookBytes uint64
 	toldItems, toldBytes uint64
 
@@ -366,9 +367,13 @@ func (in *inlet) Producer() id.PeerID { return in.peer }
 // Refuse ends the subscription because an item cannot be decoded. What has come is not affected. Like Next it must not
 // overlap with other calls.
 func (in *inlet) Refuse(err error) {
-	in.src.svc.log.Warn("cannot decode an item", "stream", in.src.cfg.Stream.Short(), "peer", in.peer.Short(), "err", err)
 	in.src.lost++
 	in.src.metrics.missed.Inc()
+	if in.refused {
+		return
+	}
+	in.refused = true
+	in.src.svc.log.Warn("cannot decode an item", "stream", in.src.cfg.Stream.Short(), "peer", in.peer.Short(), "err", err)
 	in.src.svc.post(func() {
 		if t := in.tie; t.in == in {
 			in.src.svc.sever(t, link.CodeProtocolViolation, err.Error())

@@ -110,11 +110,12 @@ func frame(dst []byte, encode func([]byte) []byte) []byte {
 	return dst
 }
 
-// tell queues a control frame. A peer that does not read them is given up.
-func (t *trunk) tell(encode func([]byte) []byte) {
+// tell queues a control frame, and reports false when the trunk has ended. A peer that does not read them is given up.
+func (t *trunk) tell(encode func([]byte) []byte) bool {
 	t.mu.Lock()
 	over := len(t.control) > maxControl
-	if !over && t.err == nil {
+	queued := !over && t.err == nil
+	if queued {
 		t.control = frame(t.control, encode)
 		t.rouseLocked()
 	}
@@ -122,6 +123,7 @@ func (t *trunk) tell(encode func([]byte) []byte) {
 	if over {
 		t.abort(link.CodeOverloaded)
 	}
+	return queued
 }
 
 // enlist has f asked for frames.

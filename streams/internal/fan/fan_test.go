@@ -3,7 +3,6 @@ package fan
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -175,19 +174,26 @@ func checkLane(t *rapid.T, policy Policy) {
 				switch policy {
 				case Disconnect: // what was offered and not queued ends the subscription
 					stopped = true
-					first := r.Number(at)
-					offered = slices.DeleteFunc(offered, func(n uint64) bool { return n >= first })
 				case Block:
-					l.Consumed(flying, flyingBytes)
-					flying, flyingBytes = 0, 0
-					if !take() {
-						t.Fatal("full, with credit, and nothing to take")
+					switch rapid.IntRange(0, 9).Draw(t, "block") {
+					case 0: // the subscription ends for another reason
+						stopped = true
+					case 1: // the producer is being closed
+						l.Yield()
+					default:
+						l.Consumed(flying, flyingBytes)
+						flying, flyingBytes = 0, 0
+						if !take() {
+							t.Fatal("full, with credit, and nothing to take")
+						}
 					}
-					continue
 				default:
 					t.Fatal("a dropping policy stopped")
 				}
-				break
+				if stopped {
+					l.Refuse(r, at)
+					break
+				}
 			}
 		case 1:
 			take()
@@ -199,12 +205,13 @@ func checkLane(t *rapid.T, policy Policy) {
 		}
 	}
 	if rapid.Bool().Draw(t, "abandon") {
-		dropped, lost, last := l.Abandon()
+		before, _ := l.Queued()
+		lost, last := l.Abandon()
 		if n := len(offered); lost > 0 && last != offered[n-1] {
 			t.Fatalf("abandoned to number %d, offered to %d", last, offered[n-1])
 		}
-		if uint64(dropped) > lost {
-			t.Fatalf("abandoned %d items and told of %d", dropped, lost)
+		if uint64(before) > lost {
+			t.Fatalf("abandoned %d items and told of %d", before, lost)
 		}
 		if lost > 0 {
 			out = append(out, received{lost: lost})

@@ -85,6 +85,21 @@ func (l *Lane) Offer(r *Run, from int) (next, queued int) {
 	return index(next), index(queued)
 }
 
+// Refuse drops the run's items from index from on: they were offered, and there will be no room for them.
+func (l *Lane) Refuse(r *Run, from int) {
+	if l.filter != nil {
+		r, from = r.choose(from, l.filter), 0
+	}
+	l.drop(r, from, r.Len())
+}
+
+// Yield has items that find no room dropped from now on, and none left to the caller.
+func (l *Lane) Yield() {
+	if l.policy == Disconnect || l.policy == Block {
+		l.policy = DropNewest
+	}
+}
+
 // Seed queues the run's items from index from on, whether there is room or not: history for a consumer that has just come.
 func (l *Lane) Seed(r *Run, from int) {
 	if l.filter != nil {
@@ -102,13 +117,21 @@ func (l *Lane) offerRange(r *Run, i, j int) (next, queued int) {
 	}
 	k := l.fit(r, i, j)
 	l.push(r, i, k)
-	if k < j && l.policy == DropNewest {
-		l.stats.Dropped += uint64(j - k)
-		l.lost += uint64(j - k)
-		l.lastly = r.Number(j - 1)
+	if l.policy == DropNewest {
+		l.drop(r, k, j)
 		return j, k
 	}
 	return k, k
+}
+
+// drop counts items that come behind all that is queued as lost.
+func (l *Lane) drop(r *Run, i, j int) {
+	if i == j {
+		return
+	}
+	l.stats.Dropped += uint64(j - i)
+	l.lost += uint64(j - i)
+	l.lastly = r.Number(j - 1)
 }
 
 // HasRoom reports whether another item would find room.
@@ -270,9 +293,8 @@ func (l *Lane) affordable(s *span, max int) int {
 	return 1 + sort.Search(n-1, func(k int) bool { return s.run.size(s.from, s.from+k+1) >= max })
 }
 
-// Abandon drops all that is queued. It returns the number of items dropped, and how many were dropped and never told,
-// these included, up to which number.
-func (l *Lane) Abandon() (dropped int, lost, last uint64) {
+// Abandon drops all that is queued. It returns how many were dropped and never told, these included, up to which number.
+func (l *Lane) Abandon() (lost, last uint64) {
 	lost, last = l.lost, l.lastly
 	for i := len(l.queue) - 1; i >= l.head; i-- {
 		s := l.queue[i]
@@ -281,8 +303,7 @@ func (l *Lane) Abandon() (dropped int, lost, last uint64) {
 		}
 		lost += s.lost + uint64(s.to-s.from)
 	}
-	dropped = l.items
-	l.stats.Dropped += uint64(dropped)
+	l.stats.Dropped += uint64(l.items)
 	l.queue, l.head, l.items, l.bytes, l.lost = nil, 0, 0, 0, 0
-	return dropped, lost, last
+	return lost, last
 }

@@ -42,7 +42,8 @@ const MaxControl = 1 + 2*binary.MaxVarintLen64 + MaxCodec + 64 + MaxKeys*(MaxKey
 //	ping                                            nothing else was sent for a while
 //	subscribe channel stream:32 fingerprint:32 codec:string window:uvarint bytes:uvarint
 //	          resume:bool [epoch:8 position:uvarint] keys:uvarint key:string…
-//	credit    channel items:uvarint bytes:uvarint   consumed since the subscription was accepted
+//	credit    channel items:uvarint bytes:uvarint   consumed since the subscription was accepted; the first, of zero,
+//	                                                confirms the acceptance, and items come only then
 //	cancel    channel code:uvarint                  no more of it
 //
 //	from the producer's side:
