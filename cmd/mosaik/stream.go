@@ -28,6 +28,24 @@ AppendBinary and UnmarshalBinary are JSON.`,
 	return cmd
 }
 
+// networkAndStream checks the arguments of both verbs.
+func networkAndStream(cmd *cobra.Command, args []string) error {
+	problem := ""
+	switch {
+	case len(args) == 0:
+		problem = "NETWORK and STREAM are missing"
+	case len(args) == 1:
+		problem = fmt.Sprintf("STREAM is missing behind NETWORK, which is %q", args[0])
+	case len(args) > 2:
+		problem = fmt.Sprintf("too many arguments behind NETWORK and STREAM: %q", args[2:])
+	case args[0] == "" || args[1] == "":
+		problem = "NETWORK and STREAM must not be empty"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s\nusage: %s", problem, cmd.UseLine())
+}
+
 // streamFlags are what both verbs have.
 type streamFlags struct {
 	format, reach, secret string
@@ -75,7 +93,7 @@ func streamPubCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pub NETWORK STREAM",
 		Short: "Publish the lines of standard input",
-		Args:  cobra.ExactArgs(2),
+		Args:  networkAndStream,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := flags.config(cmd, args)
 			if err != nil {
@@ -104,7 +122,7 @@ func streamSubCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sub NETWORK STREAM",
 		Short: "Print what is published, one item in a line",
-		Args:  cobra.ExactArgs(2),
+		Args:  networkAndStream,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := flags.config(cmd, args)
 			if err != nil {

@@ -86,7 +86,10 @@ func publish[T any](ctx context.Context, net *mosaik.Network, c Config, read fun
 		return err
 	}
 	defer p.Close()
-	fmt.Fprintf(c.Log, "publishing %q as %s\n", c.Stream, net.ID().Short())
+	j := &journal{out: c.Log}
+	j.say("publishing %q as %s; waiting for a consumer", c.Stream, net.ID().Short())
+	stop := watch(j, c.Format, p.Status)
+	defer stop()
 	first := ctx
 	if c.Wait > 0 {
 		var cancel context.CancelFunc
@@ -108,8 +111,9 @@ func publish[T any](ctx context.Context, net *mosaik.Network, c Config, read fun
 			return ignoreCancel(ctx, err)
 		}
 	}
+	stop()
 	p.Close()
-	fmt.Fprintf(c.Log, "sent: %v\n", p.Stats())
+	j.say("sent: %v", p.Stats())
 	select {
 	case err := <-failed:
 		return err
@@ -155,12 +159,13 @@ func Subscribe(ctx context.Context, c Config) error {
 }
 
 func subscribe[T any](ctx context.Context, net *mosaik.Network, c Config, show func(T) []byte) error {
+	j := &journal{out: c.Log}
 	opts := []streams.Option{streams.Named(c.Stream), streams.OnGap(func(g streams.Gap) {
 		how := "exactly"
 		if !g.Exact {
 			how = "about"
 		}
-		fmt.Fprintf(c.Log, "missed %s %d items of %s\n", how, g.Lost, g.Producer.Short())
+		j.say("missed %s %d items of %s", how, g.Lost, g.Producer.Short())
 	})}
 	if len(c.Keys) > 0 {
 		opts = append(opts, streams.Keys(c.Keys...))
@@ -170,11 +175,14 @@ func subscribe[T any](ctx context.Context, net *mosaik.Network, c Config, show f
 		return err
 	}
 	defer in.Close()
-	fmt.Fprintf(c.Log, "waiting for %q as %s\n", c.Stream, net.ID().Short())
+	j.say("waiting for %q as %s", c.Stream, net.ID().Short())
+	stop := watch(j, c.Format, in.Status)
+	defer stop()
 	for n := 0; c.Count == 0 || n < c.Count; n++ {
 		v, err := in.Recv(ctx)
 		if err != nil {
-			fmt.Fprintln(c.Log, in.Status())
+			stop()
+			j.say("%v", in.Status())
 			return ignoreCancel(ctx, err)
 		}
 		if _, err := c.Out.Write(append(show(v), '\n')); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,6 +62,66 @@ func TestPublishSubscribe(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Ends of different formats say so, both of them, and the publisher says that it waits.
+func TestFormatMismatch(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	network := "test of stream formats"
+	meet, err := mosaik.New(ctx, network, mosaik.WithoutRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer meet.Close()
+	ends, stop := context.WithCancel(ctx)
+	defer stop()
+	said := new(transcript)
+	end := func(format Format) Config {
+		return Config{
+			Network: network, Stream: "lines", Format: format, Log: said, In: strings.NewReader("1\n"), Out: io.Discard,
+			Options: []mosaik.Option{mosaik.WithoutRegistry(), mosaik.WithBootstrap(meet.Addr())},
+		}
+	}
+	done := make(chan error, 2)
+	go func() { done <- Publish(ends, end(JSON)) }()
+	go func() { done <- Subscribe(ends, end(Text)) }()
+	for _, want := range []string{
+		"waiting for a consumer", "a consumer was refused", "no items from a producer", "here it is json", "here it is text",
+	} {
+		for !strings.Contains(said.String(), want) {
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("nobody says %q:\n%s", want, said)
+			}
+		}
+	}
+	stop()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// transcript collects what several write.
+type transcript struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (t *transcript) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.Write(b)
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
 }
 
 func TestErrors(t *testing.T) {
