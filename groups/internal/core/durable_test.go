@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/id"
 )
@@ -175,6 +176,47 @@ func TestResume(t *testing.T) {
 	}
 	if r.term != term+1 {
 		t.Errorf("term %d after %d", r.term, term)
+	}
+}
+
+// A member whose log lost the end of what it had acknowledged does not go on as if nothing had happened, and does not wait
+// for a leader that cannot know better: it says so. Found by a fault run that cut a log off.
+func TestLossIsNoted(t *testing.T) {
+	t.Parallel()
+	l := newSlowLog(t)
+	r, err := New(durableConfig(1), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spend(r, 0, 3*time.Second)
+	l.life++
+	if r, err = New(durableConfig(2), l); err != nil {
+		t.Fatal(err)
+	}
+	leader, member := id.PeerID{2}, uint64(1<<40)
+	r.PeerUp(0, leader)
+	r.Receive(0, leader, &wire.Hello{Seq: 1, Genesis: r.genesis, Nonce: 7, Member: member})
+	last, err := l.LastIndex()
+	if err != nil {
+		t.Fatal(err)
+	}
+	beat := func(term, commit uint64) {
+		r.Receive(0, leader, &wire.Raft{Genesis: r.genesis, Msg: &raftpb.Message{
+			Type: raftpb.MsgHeartbeat.Enum(), From: &member, To: &r.self, Term: &term, Commit: &commit,
+		}})
+	}
+	term := r.term
+	beat(term-1, last+1) // of somebody who leads no longer
+	beat(term+1, last)
+	spend(r, 0, 0)
+	if r.fatal != nil || r.term <= term {
+		t.Fatalf("a heartbeat in term %d: term %d, %v", term+1, r.term, r.fatal)
+	}
+	beat(r.term, last+1)
+	var out Output
+	r.Flush(0, &out)
+	if !errors.Is(out.Fatal, logstore.ErrCorrupt) {
+		t.Errorf("it goes on with less than it had acknowledged: %v", out.Fatal)
 	}
 }
 

@@ -175,7 +175,14 @@ func (r *Replica) acceptable(m *raftpb.Message) bool {
 	case raftpb.MsgSnap:
 		return len(m.Entries) == 0 && r.onSnapshot(m)
 	case raftpb.MsgHeartbeat:
-		return len(m.Entries) == 0 && contextOK(m.Context) && r.holds(m.GetCommit())
+		if len(m.Entries) > 0 || !contextOK(m.Context) {
+			return false
+		}
+		if r.holds(m.GetCommit()) {
+			return true
+		}
+		r.noteLoss(m)
+		return false
 	case raftpb.MsgHeartbeatResp:
 		// The context acknowledges a number of read rounds; there were no more than were started.
 		return len(m.Entries) == 0 && contextOK(m.Context) && contextValue(m.Context) <= r.reads.rounds
@@ -197,6 +204,18 @@ func (r *Replica) holds(index uint64) bool {
 		last, err = r.log.LastIndex()
 	}
 	return err == nil && index <= last && r.rn != nil && r.fatal == nil
+}
+
+// noteLoss ends a durable member whose leader says that it had acknowledged more than its log holds:
+// the end of what was synced is gone. Nothing that such a member says of itself can be counted on, and the leader would
+// wait forever for it to hold what it had acknowledged.
+func (r *Replica) noteLoss(m *raftpb.Message) {
+	last, err := r.log.LastIndex()
+	if err != nil || r.rn == nil || r.fatal != nil || !r.cfg.Durable || m.GetTerm() < r.term {
+		return
+	}
+	r.fatal = fmt.Errorf("core: this member had acknowledged entries up to %d, and its log ends at %d: %w", m.GetCommit(), last, logstore.ErrCorrupt)
+	r.dirty = true
 }
 
 // entriesOK reports whether an append is well-formed and leaves what is committed alone.
