@@ -102,9 +102,6 @@ type Log interface {
 	// Record returns the engine's own durable record, empty if there is none.
 	Record() []byte
 
-	// Life counts how often the log was opened, this time included. A store that is not durable always answers zero.
-	Life() uint64
-
 	// Close ends the use of the log once all that was submitted is safe, or cannot be.
 	Close() error
 }

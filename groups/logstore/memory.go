@@ -114,5 +114,4 @@ func (l *memoryLog) Size() int64 { return l.entries.bytes }
 
 func (l *memoryLog) Images() Images { return &l.images }
 func (l *memoryLog) Record() []byte { return l.record }
-func (l *memoryLog) Life() uint64   { return 0 }
 func (l *memoryLog) Close() error   { return nil }

@@ -17,7 +17,6 @@ type disk struct {
 	w      *World
 	ops    []func(logstore.Log) // everything since the beginning, in order
 	synced int                  // of ops
-	life   uint64
 	open   *diskLog
 	wait   time.Duration        // longest time of a sync
 	images map[uint64]*snapshot // by raft index
@@ -48,7 +47,6 @@ func (d *disk) start(n *Node) *diskLog {
 	for _, op := range d.ops {
 		op(mem)
 	}
-	d.life++
 	l := &diskLog{Log: mem, disk: d, node: n}
 	l.state, _, _ = mem.InitialState()
 	d.open = l
@@ -67,8 +65,6 @@ func (d *disk) crash() {
 	d.w.tracef("disk of %v keeps %d of %d writes, %d were synced", d.open.node, kept, len(d.ops), d.synced)
 	d.ops, d.synced, d.open = d.ops[:kept:kept], kept, nil
 }
-
-func (l *diskLog) Life() uint64 { return l.disk.life }
 
 func (l *diskLog) Images() logstore.Images { return lasting{l.Log.Images()} }
 

@@ -94,9 +94,6 @@ func TestCrash(t *testing.T) {
 
 		s = open(t, "store", pebble.WithFS(left))
 		l, _ = openLog(t, s, group)
-		if l.Life() != 2 {
-			t.Fatalf("seed %d: life %d", seed, l.Life())
-		}
 		w.mustHold(t, l, acknowledged)
 		closeAll(t, l, s)
 	}

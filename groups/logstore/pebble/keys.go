@@ -17,7 +17,6 @@ import (
 //	1 'o'              identity of the node
 //	2 group 'b'        position at which the log begins, raftpb.SnapshotMetadata
 //	2 group 'h'        term, vote and commit index, 8 bytes each
-//	2 group 'l'        how often the log was opened, 8 bytes
 //	2 group 'r'        the engine's record
 //	2 group 'e' index  an entry: type, term, data
 //
@@ -28,7 +27,6 @@ const (
 
 	beginField  byte = 'b'
 	entryField  byte = 'e'
-	lifeField   byte = 'l'
 	recordField byte = 'r'
 	stateField  byte = 'h'
 

@@ -1,7 +1,6 @@
 package pebble
 
 import (
-	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -20,7 +19,6 @@ type log struct {
 	store  *store
 	group  id.ID
 	notify func(uint64, error)
-	life   uint64
 	images *images
 
 	safe    atomic.Uint64 // batches up to here are written
@@ -63,9 +61,8 @@ func (s *store) Open(group id.ID, notify func(uint64, error)) (logstore.Log, err
 	s.open[group] = l
 	s.mu.Unlock()
 	err := l.load()
-	if err == nil {
-		l.life++
-		err = s.do(&job{log: l, life: l.life})
+	if p := s.failure.Load(); p != nil {
+		err = *p
 	}
 	if err != nil {
 		s.forget(l)
@@ -83,16 +80,11 @@ func (s *store) forget(l *log) {
 // load reads what the database has of the log, and makes sure that nothing is missing in it.
 func (l *log) load() error {
 	get := func(field byte) (v []byte, err error) { return l.store.get(fieldKey(l.group, field)) }
-	v, err := get(lifeField)
+	v, err := get(recordField)
 	if err != nil {
 		return err
 	}
-	if len(v) == 8 {
-		l.life = binary.BigEndian.Uint64(v)
-	}
-	if l.record, err = get(recordField); err != nil {
-		return err
-	}
+	l.record = v
 	l.begin = new(raftpb.SnapshotMetadata)
 	if v, err = get(beginField); err != nil {
 		return err
@@ -430,9 +422,6 @@ func (l *log) Images() logstore.Images { return l.images }
 // Record implements logstore.Log.
 func (l *log) Record() []byte { return l.record }
 
-// Life implements logstore.Log.
-func (l *log) Life() uint64 { return l.life }
-
 // tell reports to the group, unless the log is closed.
 func (l *log) tell(seq uint64, err error) {
 	if err == nil {
@@ -461,5 +450,3 @@ func (l *log) Close() error {
 	l.store.forget(l)
 	return err
 }
-
-func lifeValue(life uint64) []byte { return binary.BigEndian.AppendUint64(nil, life) }

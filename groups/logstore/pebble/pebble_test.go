@@ -193,7 +193,6 @@ func TestLikeMemory(t *testing.T) {
 		l, n := openLog(t, s, group)
 		other, otherNews := openLog(t, s, id.Of("another group"))
 		want, _ := logstore.Memory().Open(group, nil)
-		life := uint64(1)
 		term := uint64(1)
 		both := func(b logstore.Batch) {
 			if _, _, err := want.Submit(b); err != nil {
@@ -250,9 +249,6 @@ func TestLikeMemory(t *testing.T) {
 				s = open(t, "store", opts...)
 				l, n = openLog(t, s, group)
 				other, otherNews = openLog(t, s, id.Of("another group"))
-				if life++; l.Life() != life {
-					t.Fatalf("life %d, want %d", l.Life(), life)
-				}
 			},
 			"": func(rt *rapid.T) {
 				size := rapid.SampledFrom([]uint64{0, 60, math.MaxUint64}).Draw(rt, "size")

@@ -15,7 +15,6 @@ import (
 type job struct {
 	log   *log
 	owner *id.PeerID
-	life  uint64
 
 	begin   *raftpb.SnapshotMetadata
 	clear   bool // all entries
@@ -185,11 +184,6 @@ func (s *store) fill(b *pebble.Batch, j *job) error {
 		return nil
 	}
 	group := j.log.group
-	if j.life != 0 {
-		if err := b.Set(fieldKey(group, lifeField), lifeValue(j.life), nil); err != nil {
-			return err
-		}
-	}
 	if j.clear {
 		if err := b.DeleteRange(entryKey(group, 0), entriesEnd(group), nil); err != nil {
 			return err
