@@ -119,7 +119,7 @@ func (r *Replica) commitItems(data []byte, out *Apply) error {
 				if !r.cfg.Flaws.ApplyAgain && (number <= calls || !r.cfg.Flaws.TakeGaps) {
 					return // there already
 				}
-				r.table.Sessions.Skip(session, max(calls, number))
+				takeAnyway(r.table.Sessions, session, number)
 			}
 			item := Item{First: r.index + 1, Count: count, Payload: payload}
 			r.index += Index(count)

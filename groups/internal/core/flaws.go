@@ -11,6 +11,7 @@ type Flaws struct {
 	TakeAgain    bool // a leader takes a call again that it has already
 	TakeGaps     bool // a leader takes calls before those that precede them
 	HastyRemoval bool // a leader proposes any removal at once, whoever else is there
+	ForgetBallot bool // a durable member that restarts does not know what it promised to founders
 }
 
 // hastyPlan takes out the first voter that is not healthy, whatever the plan was.
@@ -23,4 +24,11 @@ func hastyPlan(states []member.State, op member.Op, ok bool) (member.Op, bool) {
 		}
 	}
 	return op, ok
+}
+
+// takeAnyway takes a call in whatever came before it, unless it is there already.
+func takeAnyway(s *member.Sessions, session, number uint64) {
+	for n := s.Calls(session) + 1; n <= number; n++ {
+		s.Take(session, n)
+	}
 }

@@ -277,7 +277,7 @@ func (r *Replica) proposed(x *waitingRun) {
 	at := l.end + 1
 	for i := range x.items {
 		if n := x.first + uint64(i); !l.calls.Take(x.session, n) {
-			l.calls.Skip(x.session, n) // only with a flaw
+			takeAnyway(l.calls, x.session, n) // only with a flaw
 		}
 		l.end += Index(x.items[i].Count)
 		l.queueBytes -= len(x.items[i].Payload) + runOverhead

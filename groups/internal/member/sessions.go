@@ -53,15 +53,6 @@ func (s *Sessions) Take(id, number uint64) bool {
 	return true
 }
 
-// Skip takes a call in whatever came before it; for flaws on request.
-func (s *Sessions) Skip(id, number uint64) {
-	if e := s.by[id]; e != nil {
-		e.Value.(*session).calls = number
-		return
-	}
-	s.set(id, number)
-}
-
 // set adds a session.
 func (s *Sessions) set(id, calls uint64) {
 	s.by[id] = s.use.PushBack(&session{id, calls})
