@@ -144,6 +144,8 @@ type Saved struct {
 	Mark  uint64 // names it from now on; not zero
 	State *State // the engine's part
 	Root  Root
+
+	of wire.Genesis // see image
 }
 
 // Item is one call's commands in the log.

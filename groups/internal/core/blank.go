@@ -43,11 +43,23 @@ func (r *Replica) PeerDown(now time.Duration, who id.PeerID, closed bool) {
 	*p = peer{seen: r.now}
 	r.dirty, r.recovery.look = true, true
 	r.leader.plan = true
+	r.probe(who)
 	if closed && !r.ended && r.rn != nil && r.fatal == nil && r.lead != r.self && r.leaderPeer() == who {
 		r.guard(r.leaderGone)
 	}
 	if r.table == nil || !r.table.Has(who) {
 		delete(r.peers, who)
+	}
+}
+
+// probe has a leader send an append to a peer's members with the next beat, if only an empty one: a member that comes back
+// soon, and lacks nothing, would not hear otherwise how far the group is.
+func (r *Replica) probe(who id.PeerID) {
+	if !r.isLeader() || r.fatal != nil || r.ended {
+		return
+	}
+	for _, row := range r.table.ByPeer(who) {
+		r.rn.ReportUnreachable(row.ID)
 	}
 }
 
@@ -158,7 +170,7 @@ func (r *Replica) becomeBlank() {
 	r.applying, r.campaign, r.foundAt, r.soft, r.stirred, r.evicted = nil, campaigning{}, 0, false, false, false
 	r.ballot, r.try, r.nextTry = genesis.Ballot{}, nil, 0
 	r.recovery, r.tombs, r.leavers = recovery{}, nil, nil
-	r.persisting, r.resumed = nil, false
+	r.persisting, r.pledges, r.forked, r.resumed = nil, nil, nil, false
 	r.blankSince = r.now
 	r.leader = leading{}
 	r.dropImages()

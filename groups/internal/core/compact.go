@@ -88,10 +88,10 @@ func (r *Replica) tickCompact() {
 	}
 	s.held = s.applied
 	for _, im := range r.snaps.images {
-		if s.marked == 0 && r.leased(im) {
+		if s.marked == 0 && im.of.IsZero() && r.leased(im) {
 			s.marked = im.index
 		}
-		if im.written && !im.useless && (im.isAgreed || im.rescue) {
+		if im.written && !im.useless && (im.isAgreed || im.rescue || !im.of.IsZero()) {
 			s.image = im.index
 		}
 	}

@@ -1,13 +1,11 @@
 package core
 
 import (
-	"encoding/binary"
 	"fmt"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/groups/logstore"
 )
 
@@ -53,6 +51,7 @@ func (r *Replica) Persisted(now time.Duration, seq uint64, err error) {
 		r.parting = parting{}
 	}
 	r.guard(func() {
+		r.kept(seq)
 		n := 0
 		for ; n < len(r.persisting) && r.persisting[n].seq <= seq; n++ {
 			r.respond(r.persisting[n].responses)
@@ -71,23 +70,6 @@ func (r *Replica) respond(responses []*raftpb.Message) {
 			r.sendRaft(m)
 		}
 	}
-}
-
-// What a member with a durable log must remember beside it: one byte for the version, one for former, member and nonce of 8
-// bytes each, and the origin of its history, unless it has none.
-const (
-	recordVersion = 1
-	recordHead    = 1 + 1 + 8 + 8
-)
-
-func (r *Replica) record() []byte {
-	b := appendFlag(append(make([]byte, 0, 128), recordVersion), r.former)
-	b = binary.BigEndian.AppendUint64(b, r.self)
-	b = binary.BigEndian.AppendUint64(b, r.cfg.BootNonce)
-	if !r.genesis.IsZero() {
-		b = wire.AppendOrigin(b, &r.origin)
-	}
-	return b
 }
 
 // forgetHistory makes a member whose history is over for it remember just that.

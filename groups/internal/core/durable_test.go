@@ -17,7 +17,6 @@ import (
 type slowLog struct {
 	logstore.Log
 	seq  uint64
-	life uint64
 	fail error
 }
 
@@ -27,10 +26,8 @@ func newSlowLog(t *testing.T) *slowLog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &slowLog{Log: mem, life: 1}
+	return &slowLog{Log: mem}
 }
-
-func (l *slowLog) Life() uint64 { return l.life }
 
 func (l *slowLog) Submit(b logstore.Batch) (uint64, bool, error) {
 	if l.fail != nil {
@@ -160,7 +157,6 @@ func TestResume(t *testing.T) {
 	}
 	self, genesis, term := r.self, r.genesis, r.term
 
-	l.life++
 	if r, err = New(durableConfig(2), l); err != nil {
 		t.Fatal(err)
 	}

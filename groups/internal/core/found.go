@@ -71,9 +71,15 @@ func (r *Replica) tryToFound() {
 	ballot := wire.Ballot{Round: r.tries, Who: r.cfg.BootNonce}
 	r.try = genesis.NewCampaign(ballot, genesis.Quorum(r.cfg.Expect), r.now)
 	r.nextTry = r.now + campaignPatience + time.Duration(r.rng.Int64N(int64(campaignPatience)))
-	m := &wire.Prepare{Ballot: ballot}
-	r.askVoters(m)
-	r.onPromise(r.cfg.Self, r.ballot.Prepare(m, r.voter()))
+	m, try := &wire.Prepare{Ballot: ballot}, r.try
+	mine := r.ballot.Prepare(m, r.voter())
+	// Nobody hears of the ballot before it is safe, so that no later life uses its number again.
+	r.pledge(func() {
+		if r.try == try {
+			r.askVoters(m)
+			r.onPromise(r.cfg.Self, mine)
+		}
+	})
 }
 
 // voter is as which this member would begin a history.
@@ -101,13 +107,32 @@ func (r *Replica) askVoters(m wire.Message) {
 
 // mayVote reports whether this member can take part in another's founding.
 func (r *Replica) mayVote() bool {
-	return !r.alone() && r.genesis.IsZero() && r.cfg.Preference != Observer && !r.leaving.asked
+	return !r.alone() && r.genesis.IsZero() && r.cfg.Preference != Observer && !r.leaving.asked && !(r.former && r.cfg.Durable)
+}
+
+// pledge does what follows from a change of the ballot, once a durable member will remember it.
+func (r *Replica) pledge(do func()) {
+	if r.alone() || r.cfg.Flaws.ForgetBallot {
+		do() // with nobody to promise anything to
+		return
+	}
+	r.keepRecord(func() {
+		if r.genesis.IsZero() {
+			do()
+		}
+	})
 }
 
 func (r *Replica) onPrepare(from id.PeerID, m *wire.Prepare) {
-	if r.mayVote() {
-		r.send(from, r.ballot.Prepare(m, r.voter()))
+	if !r.mayVote() {
+		return
 	}
+	promise := r.ballot.Prepare(m, r.voter())
+	if promise.Refused {
+		r.send(from, promise)
+		return
+	}
+	r.pledge(func() { r.send(from, promise) })
 }
 
 func (r *Replica) onPromise(from id.PeerID, m *wire.Promise) {
@@ -125,7 +150,12 @@ func (r *Replica) onPromise(from id.PeerID, m *wire.Promise) {
 		return
 	}
 	r.askVoters(e)
-	r.onElected(r.cfg.Self, r.ballot.Elect(e))
+	mine, try := r.ballot.Elect(e), r.try
+	r.pledge(func() {
+		if r.try == try {
+			r.onElected(r.cfg.Self, mine)
+		}
+	})
 }
 
 // refused gives up a ballot in favour of a higher one.
@@ -140,9 +170,15 @@ func (r *Replica) refused(mine, other wire.Ballot) {
 const roundJumpMost = 1 << 20
 
 func (r *Replica) onElect(from id.PeerID, m *wire.Elect) {
-	if r.mayVote() && validOrigin(&m.Value) {
-		r.send(from, r.ballot.Elect(m))
+	if !r.mayVote() || !validOrigin(&m.Value) {
+		return
 	}
+	vote := r.ballot.Elect(m)
+	if vote.Refused {
+		r.send(from, vote)
+		return
+	}
+	r.pledge(func() { r.send(from, vote) })
 }
 
 func (r *Replica) onElected(from id.PeerID, m *wire.Elected) {

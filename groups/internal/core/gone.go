@@ -18,13 +18,21 @@ func (r *Replica) isGone(g wire.Genesis) bool {
 // noteGone remembers that a history is over. Forks are remembered by those who took part in them only: to others the
 // history that was left may be as good as the one that was begun.
 func (r *Replica) noteGone(x wire.Gone) {
+	if r.addGone(x) {
+		r.keepRecord(func() {})
+	}
+}
+
+// addGone does the same, but for the durable record. It reports whether that changes.
+func (r *Replica) addGone(x wire.Gone) bool {
 	if slices.Contains(r.gone, x) || x.From.IsZero() || x.Into.IsZero() || x.From == x.Into {
-		return
+		return false
 	}
 	if len(r.gone) >= goneMost {
 		r.gone = r.gone[1:]
 	}
 	r.gone = append(slices.Clone(r.gone), x) // hellos that were sent hold the old ones
+	return true
 }
 
 // onGone follows news of histories that are over. It reports whether this member's was among them.
@@ -56,7 +64,7 @@ func (r *Replica) moveTo(into wire.Genesis, round uint64, final bool) {
 	if !kept {
 		r.surface(into)
 	}
-	r.noteGone(wire.Gone{From: from, Into: into, Round: round})
+	r.addGone(wire.Gone{From: from, Into: into, Round: round})
 	r.becomeBlank()
 	r.forgetHistory()
 	r.startAnew()

@@ -418,31 +418,47 @@ func (r *Replica) fork(reason wire.Reason, round uint64, lossy bool) {
 	parent, old := wire.Parent{Raft: common, Commands: commands, Reason: reason, Lossy: lossy}, r.genesis
 	origin := r.origin.Fork(r.newGenesis(), founder, parent)
 	r.self, r.genesis, r.origin = founder.ID, origin.Genesis, origin
-	if _, _, ok := r.submit(logstore.Batch{
-		Begin: begin, State: &raftpb.HardState{Term: &now, Commit: &last}, Entries: entries, Record: r.record(),
-	}); !ok {
-		return
-	}
-	r.table = member.NewTable(origin.Founders, r.table.Sessions)
-	r.persisting, r.applying, r.campaign = nil, nil, campaigning{}
-	r.lead, r.role, r.leadAt, r.soft, r.evicted = 0, 0, r.now, false, false
-	r.term, r.commits = now, last
-	r.leader = leading{}
-	r.dropImages() // they are states of the history that is left
-	r.endFetch()
-	r.snaps, r.fetch = snapshots{lastID: r.snaps.lastID}, fetching{lastID: r.fetch.lastID}
-	r.snaps.wanted, r.snaps.wantedAt = r.lasting, r.now // a log that was cut needs an image of this history to be resumed from
-	r.reads.restart()
-	r.client.next, r.client.retry = 0, true
-	r.noteGone(wire.Gone{From: old, Into: origin.Genesis, Round: round})
-	n := News{Kind: NewsForked, From: old, Into: origin.Genesis, Commands: commands, Lossy: lossy, Reason: reasonText(reason)}
+	r.bequeath(old, begin.ConfState)
+	r.addGone(wire.Gone{From: old, Into: origin.Genesis, Round: round})
+	n := &News{Kind: NewsForked, From: old, Into: origin.Genesis, Commands: commands, Lossy: lossy, Reason: reasonText(reason)}
 	for _, m := range missing {
 		n.Lost = append(n.Lost, m.Peer)
 	}
-	r.due.news = append(r.due.news, n)
+	// One batch, so that a crash leaves the one history or the other. Others hear of the new one only when it is safe, since
+	// they then forget the old one.
+	seq, safe, ok := r.submit(logstore.Batch{
+		Begin: begin, State: &raftpb.HardState{Term: &now, Commit: &last}, Entries: entries, Record: r.record(),
+	})
+	if !ok {
+		return
+	}
+	r.forked = n
+	r.table = member.NewTable(origin.Founders, r.table.Sessions)
+	r.persisting, r.pledges, r.applying, r.campaign = nil, nil, nil, campaigning{}
+	r.lead, r.role, r.leadAt, r.soft, r.evicted = 0, 0, r.now, false, false
+	r.term, r.commits = now, last
+	r.leader = leading{}
+	r.endFetch()
+	r.snaps, r.fetch = snapshots{images: r.snaps.images, lastID: r.snaps.lastID}, fetching{lastID: r.fetch.lastID}
+	r.reads.restart()
+	r.client.next, r.client.retry = 0, true
 	r.run(origin, begin.ConfState)
-	if r.rn != nil {
-		_ = r.rn.Campaign() // it fails only where there is nothing to win
+	if r.rn == nil || r.fatal != nil {
+		return
+	}
+	_ = r.rn.Campaign() // it fails only where there is nothing to win
+	if safe {
+		r.forkSafe()
+	} else {
+		r.pledges = append(r.pledges, pledge{seq, r.forkSafe})
+	}
+}
+
+// forkSafe tells everybody of a history that was forked off.
+func (r *Replica) forkSafe() {
+	if r.forked != nil {
+		r.due.news = append(r.due.news, *r.forked)
+		r.forked = nil
 		r.announce()
 	}
 }

@@ -81,6 +81,8 @@ type Replica struct {
 	applied    uint64            // raft index that the driver has applied
 	offset     uint64            // added to raft indices that the driver sees, so that they never repeat in another history
 	persisting []persisting      // responses to give once the log is safe, oldest first
+	pledges    []pledge          // what waits for the record to be safe, oldest first
+	forked     *News             // of a fork that is not safe yet; nothing is sent meanwhile
 	parting    parting           // images of a history that is over
 	resumed    bool              // of an earlier life, and has not had a leader in this one
 	applying   []*raftpb.Message // responses to give once the driver has applied, oldest first
@@ -328,9 +330,9 @@ func emptied[T any](s []T) []T {
 	return s[:0]
 }
 
-// send queues a message for a peer. It is lost if there is no bond.
+// send queues a message for a peer. It is lost if there is no bond, and while a fork is not safe.
 func (r *Replica) send(to id.PeerID, m wire.Message) {
-	if !r.bondedWith(to) {
+	if !r.bondedWith(to) || r.forked != nil {
 		return
 	}
 	r.due.send = append(r.due.send, Envelope{To: to, Message: m})

@@ -2,14 +2,12 @@ package core
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/mosaik-go/mosaik/groups/internal/member"
-	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/groups/logstore"
 )
 
@@ -24,25 +22,17 @@ func (r *Replica) resume() error {
 		r.discard(saved)
 		return nil
 	}
-	if b[0] != recordVersion {
-		return fmt.Errorf("core: resume: the log was written by another version of this program (record version %d, want %d)", b[0], recordVersion)
+	h, err := r.remember(b)
+	if err != nil {
+		return err
 	}
-	if len(b) < recordHead {
-		return fmt.Errorf("core: resume: the record has %d bytes: %w", len(b), logstore.ErrCorrupt)
-	}
-	r.former = b[1] != 0
-	self, nonce := binary.BigEndian.Uint64(b[2:]), binary.BigEndian.Uint64(b[10:])
-	if len(b) == recordHead {
+	if r.genesis.IsZero() {
 		r.discard(saved)
 		return nil
 	}
-	origin, rest, err := wire.DecodeOrigin(b[recordHead:])
-	if err != nil || len(rest) > 0 || self == 0 || !validOrigin(&origin) {
-		return fmt.Errorf("core: resume: the record does not say of which history: %w", logstore.ErrCorrupt)
-	}
-	r.genesis, r.origin, r.self, r.cfg.BootNonce = origin.Genesis, origin, self, nonce
+	origin := r.origin
 	r.resumed = true
-	from, state, err := r.whole(saved)
+	from, state, err := r.whole(saved, h)
 	if err != nil {
 		return err
 	}
@@ -63,7 +53,7 @@ func (r *Replica) discard(saved []Saved) {
 
 // whole returns the state to go on from, that of the newest image or that with which the history began, and the hard
 // state. It fails if log and images together cannot be what this engine wrote.
-func (r *Replica) whole(saved []Saved) (*State, *raftpb.HardState, error) {
+func (r *Replica) whole(saved []Saved, h heirloom) (*State, *raftpb.HardState, error) {
 	state, members, err := r.log.InitialState()
 	if err != nil {
 		return nil, nil, fmt.Errorf("core: resume: %w", err)
@@ -84,7 +74,7 @@ func (r *Replica) whole(saved []Saved) (*State, *raftpb.HardState, error) {
 		return nil, nil, fmt.Errorf("core: resume: entries %d to %d, of which %d are committed, in term %d: %w",
 			first, last, state.GetCommit(), state.GetTerm(), logstore.ErrCorrupt)
 	}
-	usable := r.usable(saved, first-1)
+	usable := r.usable(saved, first-1, h)
 	if len(usable) > 0 {
 		return r.fromImage(usable, state, last)
 	}
@@ -98,10 +88,14 @@ func (r *Replica) whole(saved []Saved) (*State, *raftpb.HardState, error) {
 }
 
 // usable returns the images that the log can go on from, oldest first, and gives the others up.
-func (r *Replica) usable(saved []Saved, begin uint64) (out []Saved) {
+func (r *Replica) usable(saved []Saved, begin uint64, h heirloom) (out []Saved) {
 	slices.SortFunc(saved, func(a, b Saved) int { return cmp.Compare(a.State.Index, b.State.Index) })
 	for _, im := range saved {
 		s := im.State
+		if g := s.Origin.Genesis; h.index != 0 && g == h.of && s.Index == h.index {
+			s = s.inherited(r.origin)
+			im.State, im.of = s, g
+		}
 		if r.cfg.Snapshots && s.Origin.Genesis == r.genesis && s.Index >= begin && s.Table.Get(r.self) != nil {
 			out = append(out, im)
 		} else {
@@ -145,7 +139,7 @@ func (r *Replica) fromImage(usable []Saved, state *raftpb.HardState, last uint64
 	}
 	for _, im := range usable {
 		r.snaps.images = append(r.snaps.images, &image{
-			id: im.Mark, index: im.State.Index, term: im.State.Term, user: im.State.User, conf: im.State.Conf, root: im.Root, written: true,
+			id: im.Mark, index: im.State.Index, term: im.State.Term, user: im.State.User, conf: im.State.Conf, root: im.Root, written: true, of: im.of,
 		})
 	}
 	r.due.apply = append(r.due.apply, Apply{

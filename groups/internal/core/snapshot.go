@@ -72,8 +72,9 @@ type image struct {
 	useless  bool // could not be written, or is not what the group agreed on
 	agreed   Root
 	isAgreed bool
-	proposed uint64 // term in which this member proposed its root
-	rescue   bool   // taken by this member alone
+	proposed uint64       // term in which this member proposed its root
+	rescue   bool         // taken by this member alone
+	of       wire.Genesis // not zero: an heirloom, of that history. It serves this member's next life, and nobody else
 	used     time.Duration
 }
 
@@ -215,7 +216,7 @@ func (r *Replica) planSnapshots() {
 	}
 	busy := false // the newest image may still become one to offer
 	for _, im := range s.images {
-		if im.rescue {
+		if im.rescue || !im.of.IsZero() {
 			continue
 		}
 		busy = !im.useless && !im.offerable()
@@ -248,7 +249,7 @@ func (r *Replica) rescue() {
 		return
 	}
 	for _, im := range s.images {
-		if !im.useless && covers(im.conf, r.conf) && im.index+1 >= first {
+		if !im.useless && im.of.IsZero() && covers(im.conf, r.conf) && im.index+1 >= first {
 			im.rescue = true // as good as any
 			return
 		}
@@ -434,6 +435,38 @@ func (r *Replica) dropImage(i int) {
 	s := &r.snaps
 	r.due.drop = append(r.due.drop, s.images[i].id)
 	s.images = slices.Delete(s.images, i, i+1)
+}
+
+// bequeath gives up the images of a history that is left for one that is forked off from it, but for the newest from which
+// the log can be resumed: that stays, as an heirloom.
+func (r *Replica) bequeath(from wire.Genesis, conf *raftpb.ConfState) {
+	keep := -1
+	for i, im := range r.snaps.images {
+		if r.lasting && im.written && !im.useless {
+			keep = i
+		}
+	}
+	for i := len(r.snaps.images) - 1; i >= 0; i-- {
+		if i != keep {
+			r.dropImage(i)
+		}
+	}
+	for _, im := range r.snaps.images {
+		if im.of.IsZero() {
+			im.of = from
+		}
+		im.conf, im.isAgreed, im.rescue = conf, false, false
+	}
+}
+
+// heirloom returns the one there is, zero if there is none.
+func (r *Replica) heirloom() (h heirloom) {
+	for _, im := range r.snaps.images {
+		if !im.of.IsZero() {
+			h = heirloom{im.of, im.index}
+		}
+	}
+	return h
 }
 
 // dropImages drops all images.

@@ -87,6 +87,14 @@ func (r *Replica) stateAt(index, term uint64) *State {
 	}
 }
 
+// inherited returns the state that a history has which was forked off behind this one.
+func (s *State) inherited(by wire.Origin) *State {
+	return &State{
+		Origin: by, Line: s.Line, Index: s.Index, Term: s.Term, Conf: founding(by.Founders), User: s.User,
+		Table: member.NewTable(by.Founders, s.Table.Sessions),
+	}
+}
+
 // adopt takes over the state of a snapshot in place of what was derived from the log so far.
 func (r *Replica) adopt(s *State) {
 	r.origin, r.line = s.Origin, s.Line

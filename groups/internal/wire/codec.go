@@ -77,12 +77,7 @@ func (m *Hello) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, m.Commands)
 	b = binary.AppendUvarint(b, m.Forced)
 	b = appendBool(appendBool(b, m.Fixed), m.Frozen)
-	b = binary.AppendUvarint(b, uint64(len(m.Gone)))
-	for _, g := range m.Gone {
-		b = append(append(b, g.From[:]...), g.Into[:]...)
-		b = binary.AppendUvarint(b, g.Round)
-	}
-	return b
+	return AppendGone(b, m.Gone)
 }
 
 func (m *Join) append(b []byte) []byte {

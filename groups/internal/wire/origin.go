@@ -141,3 +141,36 @@ func DecodeOrigin(b []byte) (o Origin, rest []byte, err error) {
 	}
 	return o, r.b, nil
 }
+
+// AppendGone appends encoded histories that are over.
+func AppendGone(b []byte, gone []Gone) []byte {
+	b = binary.AppendUvarint(b, uint64(len(gone)))
+	for _, g := range gone {
+		b = append(append(b, g.From[:]...), g.Into[:]...)
+		b = binary.AppendUvarint(b, g.Round)
+	}
+	return b
+}
+
+// DecodeGone reads what AppendGone wrote and returns what follows it.
+func DecodeGone(b []byte) (gone []Gone, rest []byte, err error) {
+	r := reader{b: b}
+	gone = r.gone()
+	if r.bad {
+		return nil, nil, ErrMalformed
+	}
+	return gone, r.b, nil
+}
+
+// AppendBallot appends an encoded ballot.
+func AppendBallot(b []byte, x Ballot) []byte { return appendBallot(b, x) }
+
+// DecodeBallot reads what AppendBallot wrote and returns what follows it.
+func DecodeBallot(b []byte) (x Ballot, rest []byte, err error) {
+	r := reader{b: b}
+	x = r.ballot()
+	if r.bad {
+		return Ballot{}, nil, ErrMalformed
+	}
+	return x, r.b, nil
+}
