@@ -60,7 +60,12 @@ func (p Plan) String() string {
 		b.WriteString("the group has a majority: there is nothing to recover")
 		return b.String()
 	}
-	fmt.Fprintf(&b, "recovery of history %s: %s goes on, %d of its members join it", p.History, p.Founder.Short(), len(p.Survivors)-1)
+	fmt.Fprintf(&b, "recovery of history %s: %s goes on", p.History, p.Founder.Short())
+	if n := len(p.Survivors) - 1; n > 0 {
+		fmt.Fprintf(&b, ", and %d of its members join it", n)
+	} else {
+		b.WriteString(" by itself")
+	}
 	if p.Lossless {
 		b.WriteString("; nothing that was acknowledged can be missing")
 	} else {
@@ -94,7 +99,7 @@ func (g *Group[C, Q, R]) RecoveryPlan(ctx context.Context) (Plan, error) {
 		plan: p,
 	}
 	for _, s := range p.Survivors {
-		out.Survivors = append(out.Survivors, Survivor{Peer: s.Peer, Voter: s.Voter, Term: s.Term, Last: s.Last, Committed: Index(s.Commands)})
+		out.Survivors = append(out.Survivors, survivor(s))
 	}
 	return out, nil
 }
@@ -118,6 +123,10 @@ func (g *Group[C, Q, R]) Recover(ctx context.Context, p Plan) error {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return nil
+}
+
+func survivor(s core.Survivor) Survivor {
+	return Survivor{Peer: s.Peer, Voter: s.Voter, Term: s.Term, Last: s.Last, Committed: Index(s.Commands)}
 }
 
 func missing(g *host.Group, all []core.Missing) []Missing {

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/host"
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
 )
 
@@ -132,14 +134,14 @@ func (d Descent) String() string {
 	return fmt.Sprintf("descent %d", uint8(d))
 }
 
-func lineage(s *host.State) []Ancestor {
+func lineage(absorbed []genesis.Absorption, origin *wire.Origin) []Ancestor {
 	var out []Ancestor
-	for i := len(s.Absorbed) - 1; i >= 0; i-- {
-		if a := s.Absorbed[i]; a.Booked {
+	for i := len(absorbed) - 1; i >= 0; i-- {
+		if a := absorbed[i]; a.Booked {
 			out = append(out, Ancestor{History: host.HistoryName(a.From), Commands: Index(a.Commands), How: MergedInto})
 		}
 	}
-	for _, p := range s.Origin.Parents {
+	for _, p := range origin.Parents {
 		out = append(out, Ancestor{
 			History: host.HistoryName(p.Genesis), Commands: Index(p.Commands), How: ForkedByProof + Descent(p.Reason) - 1, Lossy: p.Lossy,
 		})
@@ -185,7 +187,7 @@ func (g *Group[C, Q, R]) Status() Status {
 		Bonds:     bonds(g.host, s),
 		Failed:    s.Ended,
 		Genesis:   host.HistoryName(s.Genesis),
-		Lineage:   lineage(s),
+		Lineage:   lineage(s.Absorbed, &s.Origin),
 		Note:      s.Note,
 		Missing:   missing(g.host, s.Missing),
 	}

@@ -3,6 +3,8 @@
 //	mosaik demo           five processes form a group, lose their leader to kill -9, and lose no command
 //	mosaik stream pub     publish lines of standard input to a stream
 //	mosaik stream sub     print what a stream brings
+//	mosaik group list     what the store of a stopped node holds
+//	mosaik group recover  have that node go on without voters that are lost for good
 //	mosaik version        the version of the command
 package main
 
@@ -33,6 +35,6 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(demoCommand(), demoWorkerCommand(), streamCommand(), versionCommand())
+	root.AddCommand(demoCommand(), demoWorkerCommand(), streamCommand(), groupCommand(), versionCommand())
 	return root
 }

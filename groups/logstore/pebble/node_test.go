@@ -44,6 +44,7 @@ type team struct {
 	key    groups.Key
 	opts   []groups.Option
 	stores []logstore.Store
+	dirs   []string
 	groups []*journalGroup
 }
 
@@ -52,8 +53,9 @@ func newTeam(t *testing.T, n int, opts ...groups.Option) *team {
 	tm := &team{t: t, net: testnet.Loopback(t, 0), key: groups.RandomKey()}
 	tm.opts = append([]groups.Option{groups.WithConsensus(groups.Consensus{BootstrapDelay: 300 * time.Millisecond})}, opts...)
 	for range n {
-		s := open(t, t.TempDir())
-		tm.stores = append(tm.stores, s)
+		dir := t.TempDir()
+		s := open(t, dir)
+		tm.stores, tm.dirs = append(tm.stores, s), append(tm.dirs, dir)
 		t.Cleanup(func() { s.Close() })
 		tm.net.Add(mosaik.WithStorage(s))
 		tm.groups = append(tm.groups, nil)
