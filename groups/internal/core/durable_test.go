@@ -185,7 +185,6 @@ func TestLossIsNoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	spend(r, 0, 3*time.Second)
-	l.life++
 	if r, err = New(durableConfig(2), l); err != nil {
 		t.Fatal(err)
 	}
