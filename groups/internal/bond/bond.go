@@ -43,6 +43,8 @@ type Sink interface {
 	Up(b *Bond)
 	Down(b *Bond, closed bool) // closed: seen to close, rather than fallen silent
 	Receive(b *Bond, messages []wire.Message, bytes int)
+	Pulse(b *Bond, m wire.Pulse) (answer bool) // like Receive; it says whether to answer with the term
+	Pulsed(b *Bond, m wire.Pulsed)             // like Receive
 	Listed(peers []id.PeerID)
 	Refused(peer id.PeerID, r Refusal)
 }

@@ -14,7 +14,7 @@ import (
 const Protocol = "groups/1"
 
 // version is the version of the frames below. A trunk between different versions is closed.
-const version = 1
+const version = 2
 
 // Sizes on the wire.
 const (
@@ -32,6 +32,8 @@ const (
 //	                                                              I know the key; answers is the receiver's nonce
 //	close    group:32 code:uvarint reason:string                  no bond for the group, or no longer
 //	data     channel:uvarint message                              on the receiver's channel
+//	pulses   (channel:uvarint member:uvarint term:uvarint)*       heartbeats of leaders that have nothing to tell
+//	pulsed   (channel:uvarint term:uvarint)*                      answers to them
 //
 // A string is a uvarint length and that many bytes.
 type kind byte
@@ -43,6 +45,8 @@ const (
 	kindProof
 	kindClose
 	kindData
+	kindPulses
+	kindPulsed
 )
 
 var errMalformed = errors.New("malformed frame")

@@ -104,3 +104,19 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+func TestPulseFramesRefuseBadInput(t *testing.T) {
+	t.Parallel()
+	tr := new(trunk)
+	tr.channels.Store(new([]*Bond))
+	for name, handle := range map[string]func([]byte) error{"pulses": tr.onPulses, "answers": tr.onPulsed} {
+		for _, body := range [][]byte{{0x80}, {1}, {1, 0x80}, bytes.Repeat([]byte{0xff}, 30), {0xff, 0xff, 0xff, 0xff, 0x7f, 1, 1}} {
+			if handle(body) == nil {
+				t.Errorf("%s: %x was accepted", name, body)
+			}
+		}
+		if err := handle(bytes.Repeat([]byte{7}, 600)); err != nil {
+			t.Errorf("%s for channels that are closed: %v", name, err)
+		}
+	}
+}

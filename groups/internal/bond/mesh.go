@@ -27,6 +27,7 @@ type Env struct {
 	Network   id.ID
 	Directory Directory
 	Logger    *slog.Logger
+	Pulses    Pulses
 }
 
 // Times and limits of a mesh.
@@ -190,10 +191,12 @@ func (m *Mesh) loop() {
 	defer stop()
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
-	for {
-		m.look(time.Now())
+	for list := true; ; {
+		m.look(time.Now(), list)
+		list = false
 		select {
 		case <-changed:
+			list = true
 		case <-m.kick:
 		case <-ticker.C:
 		case <-m.ctx.Done():
@@ -202,8 +205,9 @@ func (m *Mesh) loop() {
 	}
 }
 
-// look brings trunks and bonds nearer to what the catalog says.
-func (m *Mesh) look(now time.Time) {
+// look brings trunks and bonds nearer to what the catalog says. With list it reads the catalog anew; otherwise only for
+// groups that were just added.
+func (m *Mesh) look(now time.Time, list bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -211,7 +215,10 @@ func (m *Mesh) look(now time.Time) {
 	}
 	due := make(map[id.PeerID]bool)
 	for _, l := range m.locals {
-		m.listLocked(l)
+		if list || l.order == nil {
+			m.listLocked(l)
+		}
+		m.authorizeLocked(l)
 		for _, who := range l.order {
 			if m.wantsLocked(l, who, now) {
 				due[who] = true
@@ -271,7 +278,6 @@ func (m *Mesh) listLocked(l *local) {
 			}
 		}
 	}
-	m.authorizeLocked(l)
 }
 
 // wantsLocked reports whether a bond to the peer is missing and should be tried for now.

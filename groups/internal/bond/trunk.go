@@ -191,6 +191,14 @@ func (t *trunk) handle(k kind, body []byte) error {
 	switch k {
 	case kindPing:
 		return nil
+	case kindPulses:
+		if err := t.onPulses(body); err != nil {
+			return violation("pulses: " + err.Error())
+		}
+	case kindPulsed:
+		if err := t.onPulsed(body); err != nil {
+			return violation("answers to pulses: " + err.Error())
+		}
 	case kindHello:
 		f, err := decodeHello(body)
 		if err != nil {

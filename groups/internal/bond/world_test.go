@@ -29,6 +29,7 @@ var testNetwork = id.Of("bond test")
 type world struct {
 	*testing.T
 	*simnet.Fabric
+	pulses Pulses
 
 	mu    sync.Mutex // guards all following fields
 	who   map[id.ID][]Listing
@@ -71,7 +72,7 @@ func (w *world) node() *testNode {
 			other.host.Learn(h.Addr())
 			h.Learn(other.host.Addr())
 		}
-		n.mesh = Start(Env{Host: h, Network: testNetwork, Directory: n, Logger: slog.New(slog.DiscardHandler)})
+		n.mesh = Start(Env{Host: h, Network: testNetwork, Directory: n, Logger: slog.New(slog.DiscardHandler), Pulses: w.pulses})
 		w.nodes = append(w.nodes, n)
 		w.Cleanup(func() {
 			n.mesh.Close()
@@ -192,6 +193,19 @@ func (s *testSink) Receive(b *Bond, messages []wire.Message, bytes int) {
 	for _, m := range messages {
 		s.got = append(s.got, noteOf(m))
 	}
+}
+
+func (s *testSink) Pulse(b *Bond, m wire.Pulse) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, fmt.Sprintf("pulse of %d in %d", m.Member, m.Term))
+	return m.Term%2 == 0
+}
+
+func (s *testSink) Pulsed(b *Bond, m wire.Pulsed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, fmt.Sprintf("answer in %d", m.Term))
 }
 
 func (s *testSink) Listed([]id.PeerID) {}

@@ -121,6 +121,10 @@ type Output struct {
 	Reset  bool    // the member begins anew: Apply, after its first Before runs, is for a fresh state machine, and reads that wait for an index have to be asked again
 	Before int     // runs that Apply brings for the state machine that Reset ends
 	Fatal  error   // the engine found a broken invariant and refuses further work
+
+	// Rest, if not nil, allows the driver to stop ticking and do what Rest says instead, until there is anything to tell
+	// the engine. Then it tells Wake first.
+	Rest *Rest
 }
 
 // Envelope is a message for another member's engine. Messages to one peer must arrive in order or not at all.
@@ -244,6 +248,9 @@ type Status struct {
 // should hand in all events that wait before each Flush, since that is what batches.
 type Engine interface {
 	Tick(now time.Duration)
+
+	// Wake ends a rest that Output.Rest had allowed and the driver has taken.
+	Wake(now time.Duration, x *Rest)
 
 	// PeerUp says that a bond to a peer that knows the group key is up: messages to it can now be sent. PeerDown says
 	// that it is gone; closed is true when the connection was seen to close, rather than fallen silent.

@@ -102,6 +102,10 @@ func (r *Replica) Receive(now time.Duration, from id.PeerID, m wire.Message) {
 			r.onOther(from, m)
 		case *wire.Raft:
 			r.onRaft(from, m)
+		case *wire.Pulse:
+			r.onPulse(from, m)
+		case *wire.Pulsed:
+			r.onPulsed(from, m)
 		case *wire.Forward:
 			r.onForward(from, m)
 		case *wire.Ack:

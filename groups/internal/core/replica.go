@@ -116,8 +116,9 @@ type Replica struct {
 	status    *Status
 	onlineAt  time.Duration
 	wasOnline bool
-	dirty     bool // something that Status shows changed
-	refresh   bool // even if only a position did
+	busyAt    time.Duration // last moment at which there was more to do than heartbeats
+	dirty     bool          // something that Status shows changed
+	refresh   bool          // even if only a position did
 }
 
 // peer is what the engine knows of another node.
@@ -265,6 +266,7 @@ func (r *Replica) Flush(now time.Duration, out *Output) {
 		r.dirty = false
 		out.Status = r.buildStatus()
 	}
+	out.Rest = r.rest(out.Status != nil || r.due.busyOutput())
 	r.due.exchange(out)
 }
 

@@ -52,6 +52,7 @@ func (e *lineEngine) enter() func() {
 }
 
 func (e *lineEngine) Tick(time.Duration)                      { defer e.enter()() }
+func (e *lineEngine) Wake(time.Duration, *core.Rest)          { defer e.enter()() }
 func (e *lineEngine) PeerUp(time.Duration, id.PeerID)         { defer e.enter()() }
 func (e *lineEngine) PeerDown(time.Duration, id.PeerID, bool) { defer e.enter()() }
 func (e *lineEngine) Listed(time.Duration, []id.PeerID)       { defer e.enter()() }

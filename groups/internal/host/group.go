@@ -77,6 +77,9 @@ type Group struct {
 	dead     bool   // the machine is not called any more either, and the group is over
 	cause    error  // why it is over
 
+	rest  *core.Rest   // while the engine is at rest
+	pulse []*bond.Bond // and with whom pulses are exchanged: to rest.Peers
+
 	untaken []*core.News // the latest commands that were not taken over, oldest first
 
 	// Owned by the group loop.
@@ -85,8 +88,9 @@ type Group struct {
 	told     uint64 // raft index that the engine knows to be applied
 	leftTold bool
 	stopping bool
-	decided  []order // of the last flush, not yet in queue
-	fetch    *fetch  // under way, or waiting to be installed
+	resting  *core.Rest // what the last flush allowed
+	decided  []order    // of the last flush, not yet in queue
+	fetch    *fetch     // under way, or waiting to be installed
 }
 
 // order is something for the applier to do: put the machine back to its beginning, or apply a run.

@@ -90,7 +90,7 @@ func TestSlowMachineDoesNotStopTheEngine(t *testing.T) {
 	}
 	before := flushes.Load()
 	for flushes.Load() < before+10 {
-		g.tick()
+		g.tick(0, new(bond.Round))
 		runtime.Gosched()
 	}
 	select {
@@ -161,13 +161,13 @@ func TestLineExpires(t *testing.T) {
 		wg.Go(func() { g.Do(context.Background(), second) })
 		synctest.Wait()
 		time.Sleep(2900 * time.Millisecond)
-		g.tick()
+		g.tick(0, new(bond.Round))
 		synctest.Wait()
 		if second.settled.Load() {
 			t.Fatal("the call in line failed too early")
 		}
 		time.Sleep(200 * time.Millisecond)
-		g.tick()
+		g.tick(0, new(bond.Round))
 		synctest.Wait()
 		if !second.settled.Load() || second.Failure != core.FailedOverloaded {
 			t.Fatalf("the call in line: settled %v, failure %d, want overloaded", second.settled.Load(), second.Failure)
@@ -208,7 +208,7 @@ func TestPanicInApply(t *testing.T) {
 		}
 	}
 	close(release)
-	g.tick()
+	g.tick(0, new(bond.Round))
 	wg.Wait()
 	for i, c := range calls {
 		var p *PanicError
@@ -336,7 +336,7 @@ func TestReceiveBackpressure(t *testing.T) {
 		e := &lineEngine{before: func(*core.Output) { once.Do(func() { close(inside); <-stuck }) }}
 		g := newTestGroup(t, e, &sumMachine{}, GroupConfig{})
 		a, b := new(bond.Bond), new(bond.Bond)
-		g.tick()
+		g.tick(0, new(bond.Round))
 		<-inside
 		var wg sync.WaitGroup
 		var third atomic.Bool

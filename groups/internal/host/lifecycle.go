@@ -95,6 +95,7 @@ func (g *Group) bury(cause error) bool {
 	}
 	g.dead, g.leaving = true, true
 	g.cause = cause
+	g.wakeLocked()
 	g.queue = nil
 	unsent := g.box.calls
 	g.box.calls = nil

@@ -52,10 +52,12 @@ func (g *Group) drain() (apply bool) {
 		g.decided = g.decided[:0]
 		if g.dead || g.halted || g.box.empty() {
 			g.running = false
+			g.restLocked()
 			apply = g.claimApplierLocked()
 			g.mu.Unlock()
 			return apply
 		}
+		rest := g.wakeLocked()
 		if g.claimApplierLocked() {
 			g.wg.Add(1)
 			g.svc.crew.run(g.asApplier)
@@ -73,7 +75,7 @@ func (g *Group) drain() (apply bool) {
 		}
 		g.mu.Unlock()
 
-		g.step(&box, applied)
+		g.step(&box, applied, rest)
 		box.reset()
 		g.spare = box // read under the lock by the next round of this loop or of its successor
 	}
@@ -90,13 +92,16 @@ func (g *Group) claimApplierLocked() bool {
 }
 
 // step hands all of the mailbox to the engine and does what follows from it.
-func (g *Group) step(box *mailbox, applied uint64) {
+func (g *Group) step(box *mailbox, applied uint64, rest *core.Rest) {
 	defer func() {
 		if v := recover(); v != nil {
 			g.fail(fmt.Errorf("groups: the consensus engine panicked: %v\n%s", v, debug.Stack()))
 		}
 	}()
 	now, e := g.svc.now(), g.engine
+	if rest != nil {
+		e.Wake(now, rest)
+	}
 	if applied != g.told {
 		e.Applied(now, applied)
 		g.told = applied
@@ -241,6 +246,7 @@ func (g *Group) follow() {
 		g.leftTold = true
 		close(g.left)
 	}
+	g.resting = out.Rest
 	if out.Fatal != nil {
 		g.fail(fmt.Errorf("groups: the consensus engine gave up: %w", out.Fatal))
 	}

@@ -13,7 +13,10 @@ import (
 
 // metrics are the series of all groups of a node. Every series has the constant label network.
 type metrics struct {
-	active prometheus.Gauge
+	active      prometheus.Gauge
+	resting     prometheus.Gauge
+	pulses      prometheus.Counter
+	pulseFrames prometheus.Counter
 
 	bonds     *prometheus.GaugeVec
 	sent      *prometheus.CounterVec
@@ -61,7 +64,12 @@ func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
 		}, labels))
 	}
 	return &metrics{
-		active:    gauge("active", "Groups that this process takes part in.").WithLabelValues(),
+		active:  gauge("active", "Groups that this process takes part in.").WithLabelValues(),
+		resting: gauge("resting", "Groups of this process in which nothing goes on, so that only pulses are exchanged.").WithLabelValues(),
+
+		pulses:      counter("pulses_sent", "Heartbeats of groups at rest, and answers to them.").WithLabelValues(),
+		pulseFrames: counter("pulse_frames_sent", "Frames that carried the heartbeats of groups at rest and the answers to them, one per peer and time.").WithLabelValues(),
+
 		bonds:     gauge("bonds_active", "Peers of the group with a proven link.", "group"),
 		sent:      counter("bonds_messages_sent", "Group messages sent.", "group"),
 		received:  counter("bonds_messages_received", "Group messages received.", "group"),

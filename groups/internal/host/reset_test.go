@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 
+	"github.com/mosaik-go/mosaik/groups/internal/bond"
+
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 )
 
@@ -39,7 +41,7 @@ func TestReset(t *testing.T) {
 			e.user, e.raft = 0, 0
 		}
 	}
-	g.tick()
+	g.tick(0, new(bond.Round))
 	read := make(chan error)
 	go func() { _, err := g.Await(context.Background(), NewRead()); read <- err }()
 	fresh := newTestCall("new")
@@ -55,7 +57,7 @@ func TestReset(t *testing.T) {
 	if old.First != 6 || fresh.First != 1 || g.Applied() != 1 || m.reset != 1 || m.sum != 1 {
 		t.Errorf("old call at %d, new at %d, applied %d, %d resets, sum %d", old.First, fresh.First, g.Applied(), m.reset, m.sum)
 	}
-	g.tick()
+	g.tick(0, new(bond.Round))
 	g.wg.Wait()
 	if e.applied != e.raft {
 		t.Errorf("the engine was told that %d is applied, its history ends at %d", e.applied, e.raft)

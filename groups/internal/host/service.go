@@ -86,6 +86,7 @@ func Start(n *node.Node) (*Service, error) {
 		Network:   n.Network,
 		Directory: directory{n.Disc},
 		Logger:    n.Logger,
+		Pulses:    bond.Pulses{Sent: s.metrics.pulses, Frames: s.metrics.pulseFrames},
 	})
 	s.bulk = startBulkServer(s)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -100,18 +101,7 @@ func (s *Service) now() time.Duration { return time.Since(s.start) }
 func (s *Service) tick(ctx context.Context) {
 	ticker := time.NewTicker(Tick)
 	defer ticker.Stop()
-	var all []*Group
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-		all = s.live(all[:0])
-		for _, g := range all {
-			g.tick()
-		}
-	}
+	s.tickEvery(ticker.C, ctx.Done())
 }
 
 func (s *Service) live(out []*Group) []*Group {

@@ -63,22 +63,3 @@ func (g *Group) Refused(peer id.PeerID, r bond.Refusal) {
 	g.events.emit(Event{Kind: PeerRefused, Peer: peer, Reason: r.String()})
 	g.log.Warn("no bond", "peer", peer.Short(), "reason", r.String())
 }
-
-// tick is called by the node's ticker.
-func (g *Group) tick() {
-	now := g.svc.now()
-	var late []*Call
-	g.mu.Lock()
-	if g.dead || g.halted {
-		g.mu.Unlock()
-		return
-	}
-	late = g.window.expire(now-g.cfg.Engine.Patience, nil)
-	g.box.tick = true
-	g.kickLocked()
-	g.mu.Unlock()
-	for _, c := range late {
-		g.meter.failed(overloaded)
-		c.settle(0, overloaded, nil)
-	}
-}

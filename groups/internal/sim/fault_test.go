@@ -56,6 +56,9 @@ func TestSimulation(t *testing.T) {
 	if *seeds > 20 && sum.Installed < *seeds {
 		t.Errorf("only %d snapshots were installed", sum.Installed)
 	}
+	if *seeds > 20 && sum.Rested < 100**seeds {
+		t.Errorf("engines rested for %d ticks only", sum.Rested)
+	}
 	if sum.Done < 100**seeds {
 		t.Errorf("only %d operations went through", sum.Done)
 	}

@@ -36,6 +36,8 @@ type Node struct {
 	paused       bool // the process does not run; what happens to it waits in the mailbox
 	mailbox      []func()
 	woken        bool // will look into the mailbox
+	rest         *core.Rest
+	turn         int // ticks since it was started
 
 	State   Machine
 	Log     []Entry // everything applied, for comparing replicas
@@ -178,6 +180,10 @@ func (n *Node) drain() {
 	}
 	box := n.mailbox
 	n.mailbox = nil
+	if x := n.rest; x != nil {
+		n.rest = nil
+		n.eng.Wake(n.clock(), x)
+	}
 	for _, f := range box {
 		f()
 	}
@@ -216,16 +222,45 @@ func (n *Node) tick() {
 	if !n.Alive {
 		return
 	}
-	if !n.paused {
+	n.turn++
+	switch x := n.rest; {
+	case n.paused:
+	case x == nil || len(n.mailbox) > 0 || x.Tick():
 		n.do(func() { n.eng.Tick(n.clock()) })
+	default:
+		n.w.rested++
+		if x.Leads && n.turn%x.Every == 0 {
+			for _, who := range x.Peers {
+				n.post(core.Envelope{To: who, Message: &wire.Pulse{Member: x.Member, Term: x.Term}})
+			}
+		}
 	}
 	n.w.After(time.Duration(float64(tick)/n.rate), n.tick)
+}
+
+// beat takes a heartbeat, or the answer to one, without the engine if that is at rest. It returns false if the engine has to have it.
+func (n *Node) beat(from *Node, m wire.Message) bool {
+	if n.rest == nil || len(n.mailbox) > 0 || n.paused {
+		return false
+	}
+	switch m := m.(type) {
+	case *wire.Pulse:
+		if !n.rest.Pulse(from.Peer, m) {
+			return false
+		}
+		n.post(core.Envelope{To: from.Peer, Message: &wire.Pulsed{Term: m.Term}})
+		return true
+	case *wire.Pulsed:
+		return n.rest.Pulsed(from.Peer, m)
+	}
+	return false
 }
 
 // flush carries out what the engine wants.
 func (n *Node) flush() {
 	n.eng.Flush(n.clock(), &n.out)
 	out := &n.out
+	n.rest = out.Rest
 	for _, e := range out.Send {
 		n.post(e)
 	}
@@ -314,6 +349,9 @@ func (n *Node) post(e core.Envelope) {
 			}
 			w.mix(bytes, n.Index, to)
 			w.tracef("%v -> %v %v", n, x, describe{m})
+			if x.beat(n, m) {
+				return
+			}
 			x.soon(func() {
 				if m := w.Bugs.receive(x, n, m); m != nil {
 					x.eng.Receive(x.clock(), n.Peer, m)

@@ -27,6 +27,7 @@ type Scenario struct {
 	calls   int
 	clients int
 	names   []string
+	lull    time.Duration // clients do nothing before
 	ambush  bool
 	stopped bool
 }
@@ -36,6 +37,7 @@ type Stats struct {
 	Done, Unknown, Refused, Crashes, Leaves, Joins, Leaders, Lost, Installed int
 	Forks                                                                    int // the group saved itself from the loss of most voters
 	Wiped, Blackouts, Closes                                                 int // with disks
+	Rested                                                                   int // ticks of engines at rest
 }
 
 // Add sums up.
@@ -53,6 +55,7 @@ func (s *Stats) Add(o Stats) {
 	s.Wiped += o.Wiped
 	s.Blackouts += o.Blackouts
 	s.Closes += o.Closes
+	s.Rested += o.Rested
 }
 
 // Run plays a scenario to its end and returns the first violation of what a group promises.
@@ -94,6 +97,9 @@ func (s *Scenario) Run() error {
 		w.Net.Duplicate = float64(w.Rng.IntN(5)) / 100
 	}
 	s.faultLater()
+	if s.Seed%3 == 0 {
+		s.lulls()
+	}
 	s.watch()
 	w.Until(s.Length, func() bool { return s.eyes.broken != nil })
 
@@ -261,12 +267,17 @@ func (s *Scenario) count() {
 	}
 	st.Leaders = len(s.eyes.leaders)
 	st.Installed = s.World.Installed
+	st.Rested = s.World.rested
 }
 
 // client runs one operation after the other, each on any node, and now and then several at once.
 func (s *Scenario) client(c int) {
 	w := s.World
 	if s.stopped {
+		return
+	}
+	if w.now < s.lull {
+		w.After(s.lull-w.now+time.Duration(w.Rng.IntN(200))*time.Millisecond, func() { s.client(c) })
 		return
 	}
 	n := w.nodes[w.Rng.IntN(len(w.nodes))]
@@ -282,6 +293,15 @@ func (s *Scenario) client(c int) {
 	for range left {
 		s.operation(c, n, then)
 	}
+}
+
+// lulls has all clients do nothing for some seconds, again and again, so that groups come to rest.
+func (s *Scenario) lulls() {
+	w := s.World
+	w.After(time.Duration(2000+w.Rng.IntN(8000))*time.Millisecond, func() {
+		s.lull = w.now + time.Duration(2000+w.Rng.IntN(6000))*time.Millisecond
+		w.After(s.lull-w.now, s.lulls)
+	})
 }
 
 // operation begins one operation.

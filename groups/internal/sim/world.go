@@ -54,6 +54,7 @@ type World struct {
 	cut     map[[2]int]bool // direction that silently loses everything
 	catalog []id.PeerID     // what discovery lists
 	lives   int
+	rested  int // ticks that no engine was told of
 	tracing bool
 	trace   []string
 	hash    uint64

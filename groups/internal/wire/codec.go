@@ -53,6 +53,10 @@ func Decode(src []byte) (Message, error) {
 		m = r.raft()
 	case kindFetching:
 		m = r.fetching()
+	case kindPulse:
+		m = &Pulse{Member: r.uint(), Term: r.uint()}
+	case kindPulsed:
+		m = &Pulsed{Term: r.uint()}
 	default:
 		m = r.rival(kind)
 	}

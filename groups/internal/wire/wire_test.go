@@ -75,7 +75,7 @@ func drawMessage(t *rapid.T) Message {
 	n := func(what string) uint64 { return number.Draw(t, what) }
 	yes := func(what string) bool { return rapid.Bool().Draw(t, what) }
 	preference := rapid.Uint8Range(0, PreferenceMost).Draw(t, "preference")
-	switch rapid.IntRange(0, 11).Draw(t, "kind") {
+	switch rapid.IntRange(0, 13).Draw(t, "kind") {
 	case 0:
 		return &Hello{Seq: n("seq"), Heard: n("heard"), Ask: yes("ask"), Genesis: g, Nonce: n("nonce"), Member: n("member"), Preference: preference,
 			Leaving: yes("leaving"), Leader: drawPeer(t), Commands: n("commands"), Forced: n("forced"), Fixed: yes("fixed"), Frozen: yes("frozen")}
@@ -97,6 +97,10 @@ func drawMessage(t *rapid.T) Message {
 		return &Read{Genesis: g, ID: n("id")}
 	case 9:
 		return &ReadIndex{Genesis: g, ID: n("id"), Index: n("index")}
+	case 10:
+		return &Pulse{Member: n("member"), Term: n("term")}
+	case 11:
+		return &Pulsed{Term: n("term")}
 	default:
 		return &Raft{Genesis: g, Msg: drawRaft(t)}
 	}
