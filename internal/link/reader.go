@@ -24,6 +24,7 @@ type Reader struct {
 	idle     time.Duration
 	armed    time.Time // the deadline that is set
 
+	box  *[]byte // what buf is, as the pool has it; nil at first
 	buf  []byte
 	r, w int  // unread bytes are buf[r:w]
 	full bool // a read filled the buffer: a larger one would save reads
@@ -105,11 +106,11 @@ func (r *Reader) makeRoom(n int) {
 	unread := r.w - r.r
 	if unread == 0 {
 		r.r, r.w = 0, 0
-		if len(r.buf) > readBufferMax && n <= readBufferMax {
-			r.buf = make([]byte, readBufferMax) // a long frame is over
+		if len(r.buf) > readBufferMax && n <= readBufferMax { // a long frame is over
+			r.replace(readBufferMax)
 		}
 		if r.full && len(r.buf) < readBufferMax {
-			r.buf = make([]byte, 2*len(r.buf))
+			r.replace(2 * len(r.buf))
 		}
 		r.full = false
 	}
@@ -123,9 +124,18 @@ func (r *Reader) makeRoom(n int) {
 	if r.w < len(r.buf) && (n <= len(r.buf) || len(r.buf) >= readBufferMax) {
 		return // room for now; a longer frame grows the buffer when this part is full
 	}
-	grown := make([]byte, min(2*len(r.buf), max(n, readBufferMax)))
-	copy(grown, r.buf[:r.w])
-	r.buf = grown
+	r.replace(min(2*len(r.buf), max(n, readBufferMax)))
+}
+
+// replace goes over to a buffer of at least the size, with what the old one holds.
+func (r *Reader) replace(size int) {
+	old, held := r.box, r.buf[:r.w]
+	r.box = long.get(size)
+	r.buf = *r.box
+	copy(r.buf, held)
+	if old != nil {
+		long.put(old)
+	}
 }
 
 // arm moves the idle deadline, unless it was moved a moment ago.
