@@ -1,5 +1,5 @@
 // Command bench measures streams against an embedded NATS server: the same payloads, in one process, on loopback, in one
-// run, and prints the ratios. It is a module of its own so that nobody else has to download a NATS server.
+// run, and prints the ratios, as tables in Markdown. It is a module of its own so that nobody else has to download a NATS server.
 //
 //	cd bench && go run . [-time 2s] [-sizes 100,1024] [-fan 1,16] [-rates 20000,200000]
 //
@@ -60,56 +60,95 @@ func main() {
 	rates := flag.String("rates", "20000,200000", "paces for the latency, items a second")
 	flag.Parse()
 	systems := []system{mosaikOver("tcp"), mosaikOver("quic"), mosaikOver("local"), natsServer(false), natsServer(true)}
-	fmt.Printf("%s, %d CPUs, load %s\n\n", runtime.Version(), runtime.NumCPU(), load())
+	fmt.Printf("%s, %s, %d CPUs; load average %s at the beginning; %v for each measurement.\n\n",
+		runtime.Version(), processor(), runtime.NumCPU(), load(), *each)
 
-	fmt.Println("throughput: million deliveries a second (CPU ns for each delivery)")
-	header(systems, "bytes x consumers")
+	fmt.Print("Million deliveries a second (CPU ns for each), and how many times better we are: by rate (by CPU).\n\n")
+	header(systems, "payload x consumers")
 	for _, size := range numbers(*sizes) {
 		for _, fan := range numbers(*fans) {
-			row(fmt.Sprintf("%d x %d", size, fan), systems, func(s system) (float64, string) {
+			row(fmt.Sprintf("%s x %d", bytes(size), fan), systems, func(s system) (speed, cost float64, text string) {
 				r, err := s.rate(size, fan, *each)
 				if err != nil {
-					return 0, "failed: " + err.Error()
+					return 0, 0, "failed: " + err.Error()
 				}
-				rate := float64(r.deliveries) / r.took.Seconds() / 1e6
-				return rate, fmt.Sprintf("%.3f (%.0f)", rate, float64(r.cpu)/float64(r.deliveries))
+				speed = float64(r.deliveries) / r.took.Seconds() / 1e6
+				cost = float64(r.cpu) / float64(r.deliveries)
+				return speed, cost, fmt.Sprintf("%s (%s)", short(speed), thousands(cost))
 			})
 		}
 	}
-	fmt.Println("\nlatency of structs, one consumer: p50 / p99 / worst, microseconds")
+	fmt.Print("\nLatency of structs, one consumer, us: p50 / p99 / worst, and how many times shorter our p50 is.\n\n")
 	header(systems, "items a second")
 	for _, rate := range numbers(*rates) {
-		row(strconv.Itoa(rate), systems, func(s system) (float64, string) {
+		row(thousands(float64(rate)), systems, func(s system) (speed, cost float64, text string) {
 			h := hdrhistogram.New(100, int64(time.Minute), 3)
 			if err := s.latency(rate, *each, h); err != nil {
-				return 0, "failed: " + err.Error()
+				return 0, 0, "failed: " + err.Error()
 			}
 			us := func(ns int64) float64 { return float64(ns) / 1e3 }
-			return 1 / us(h.ValueAtQuantile(50)), fmt.Sprintf("%.0f / %.0f / %.0f", us(h.ValueAtQuantile(50)), us(h.ValueAtQuantile(99)), us(h.Max()))
+			return 1 / us(h.ValueAtQuantile(50)), 0, fmt.Sprintf("%s / %s / %s",
+				thousands(us(h.ValueAtQuantile(50))), thousands(us(h.ValueAtQuantile(99))), thousands(us(h.Max())))
 		})
 	}
+	fmt.Printf("\nLoad average %s at the end.\n", load())
 }
 
+// header begins a table in Markdown.
 func header(systems []system, first string) {
-	fmt.Printf("%-18s", first)
+	fmt.Printf("| %s |", first)
 	for _, s := range systems {
-		fmt.Printf(" %22s", s.name())
+		fmt.Printf(" %s |", s.name())
 	}
-	fmt.Printf(" %12s %12s\n", "tcp/nats", "tcp/nats+tls")
+	fmt.Printf(" tcp : nats | tcp : nats+tls |\n|%s\n", strings.Repeat("---|", len(systems)+3))
 }
 
-// row measures all systems once and prints the ratio of the first to the last two.
-func row(what string, systems []system, measure func(system) (float64, string)) {
-	fmt.Printf("%-18s", what)
-	values := make([]float64, len(systems))
+// row measures all systems once and prints how the first compares with the last two: by speed and, where it is known, by cost.
+func row(what string, systems []system, measure func(system) (speed, cost float64, text string)) {
+	fmt.Printf("| %s |", what)
+	speeds, costs := make([]float64, len(systems)), make([]float64, len(systems))
 	for i, s := range systems {
 		runtime.GC()
 		var text string
-		values[i], text = measure(s)
-		fmt.Printf(" %22s", text)
+		speeds[i], costs[i], text = measure(s)
+		fmt.Printf(" %s |", text)
 	}
-	n := len(values)
-	fmt.Printf(" %12.2f %12.2f\n", values[0]/values[n-2], values[0]/values[n-1])
+	for i := len(systems) - 2; i < len(systems); i++ {
+		fmt.Printf(" %.2f", speeds[0]/speeds[i])
+		if costs[0] > 0 {
+			fmt.Printf(" (%.2f)", costs[i]/costs[0])
+		}
+		fmt.Print(" |")
+	}
+	fmt.Println()
+}
+
+func bytes(n int) string {
+	switch {
+	case n == structSize:
+		return "100 B struct"
+	case n%1024 == 0:
+		return fmt.Sprintf("%d KiB", n/1024)
+	default:
+		return fmt.Sprintf("%d B", n)
+	}
+}
+
+// short prints a rate with three digits or so.
+func short(v float64) string {
+	if v < 0.1 {
+		return fmt.Sprintf("%.4f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// thousands prints a number without fraction, in groups of digits.
+func thousands(v float64) string {
+	digits := strconv.FormatFloat(v, 'f', 0, 64)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
 }
 
 func numbers(list string) (out []int) {
@@ -129,6 +168,17 @@ func cpuTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// processor returns the model of the machine's processor.
+func processor() string {
+	b, _ := os.ReadFile("/proc/cpuinfo")
+	for _, line := range strings.Split(string(b), "\n") {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
 }
 
 func load() string {

@@ -141,6 +141,15 @@ func BenchmarkSize(b *testing.B) {
 	}
 }
 
+// Long byte strings, from one producer to sixteen consumers.
+func BenchmarkFanout(b *testing.B) {
+	for _, tr := range transports {
+		for _, size := range []int{1 << 10, 64 << 10} {
+			b.Run(fmt.Sprintf("%s/%d/1:16", tr, size), func(b *testing.B) { fanout(b, tr, 16, make([]byte, size), size) })
+		}
+	}
+}
+
 // How long structs take at a pace.
 func BenchmarkLatency(b *testing.B) {
 	for _, tr := range transports {
