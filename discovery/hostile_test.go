@@ -386,6 +386,25 @@ func TestFloodOfQuestions(t *testing.T) {
 	})
 }
 
+// Whatever numbers peers give as their reasons to turn a node down, they count as one.
+func TestMadeUpReasons(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		nodes := w.nodes(2, nodeOptions{})
+		a := w.attacker(t)
+		for i := range 3 {
+			s := a.open(nodes[0], protocolGossip)
+			s.Write([]byte{0})
+			time.Sleep(time.Second)
+			s.Abort(link.Code(70_000 + i))
+			time.Sleep(time.Second)
+		}
+		if got := nodes[0].Status().RefusedBy; len(got) != 1 || got[link.Code(70_000).Label()] != 3 {
+			t.Errorf("refused by peers: %v", got)
+		}
+		unharmed(t, nodes, a)
+	})
+}
+
 // A comparison that does not end is ended.
 func TestEndlessComparison(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -31,8 +31,8 @@ func isRefusal(code link.Code) bool {
 func (d *Discovery) refusedBy(p PeerID, code link.Code) {
 	s := d.store
 	s.mu.Lock()
-	s.refusedByPeers[code.String()]++
-	warn := code != link.CodeOverloaded && s.tellLocked("refused by "+code.String())
+	s.refusedByPeers[code.Label()]++
+	warn := code != link.CodeOverloaded && s.tellLocked("refused by "+code.Label())
 	s.mu.Unlock()
 	if warn {
 		d.log.Warn("refused by a peer", "peer", p.Short(), "reason", code.String())

@@ -90,6 +90,15 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", uint32(c))
 }
 
+// Label returns the code's name for the label of a metric or the key of a count: "other" when it has none, since peers can
+// send any number, and there must not be a series for each.
+func (c Code) Label() string {
+	if s, ok := codeNames[c]; ok {
+		return s
+	}
+	return "other"
+}
+
 // CloseError is the error of every operation on a link or connection that was closed with a typed reason.
 type CloseError struct {
 	Code   Code

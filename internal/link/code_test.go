@@ -33,6 +33,12 @@ func TestCodeNames(t *testing.T) {
 	if got := link.Code(7).String(); got != "code 7" {
 		t.Errorf("a code without a name prints %q", got)
 	}
+	if got := link.CodeBanned.Label(); got != link.CodeBanned.String() {
+		t.Errorf("the label of a code is %q", got)
+	}
+	if a, b := link.Code(7).Label(), link.Code(8).Label(); a != b {
+		t.Errorf("codes without a name have the labels %q and %q", a, b)
+	}
 }
 
 // The table in the documentation has every code.

@@ -188,6 +188,25 @@ func TestControlAttacks(t *testing.T) {
 	}
 }
 
+// Whatever numbers peers give as their reasons to close, there is one series for all that mean nothing here.
+func TestMadeUpReasons(t *testing.T) {
+	onBoth(t, func(t *testing.T, listen string) {
+		v := newVictim(t, listen, "")
+		for i := range 3 {
+			a := newAttacker(t, listen)
+			s := a.join(a.dial(v.host), v.network)
+			eventually(t, "the attacker is in", func() bool { return v.Connected(a.id) })
+			s.Write(framed(goodbye(link.Code(70_000 + i))))
+			told(s)
+			eventually(t, "the attacker is out", func() bool { return !v.Connected(a.id) })
+		}
+		if n := v.counted("mosaik_network_connections_closed", link.Code(70_000).Label()); n != 3 {
+			t.Errorf("%v connections count as closed for another reason, want 3", n)
+		}
+		v.checkHonest("after the attack")
+	})
+}
+
 // A flood of pings is not answered for ever.
 func TestPingFlood(t *testing.T) {
 	onBoth(t, func(t *testing.T, listen string) {

@@ -54,12 +54,12 @@ func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	return c
 }
 
-func (m *meter) close(code link.Code) { m.closed.WithLabelValues(code.String()).Inc() }
+func (m *meter) close(code link.Code) { m.closed.WithLabelValues(code.Label()).Inc() }
 
 func (m *meter) refuse(why *link.CloseError) {
 	by := "self"
 	if why.Remote {
 		by = "peer"
 	}
-	m.refused.WithLabelValues(why.Code.String(), by).Inc()
+	m.refused.WithLabelValues(why.Code.Label(), by).Inc()
 }
