@@ -11,6 +11,7 @@ import (
 
 const (
 	peersMax = 1 << 16 // peers of which something is remembered
+	bansMax  = 1 << 14 // peers that are kept out
 
 	duplicateGrace = 2 * time.Second // after which one of two connections to a peer is closed
 )
@@ -170,10 +171,26 @@ func (h *host) supersedeLocked(p id.PeerID, newest transport.Incarnation) (old [
 
 func (h *host) Ban(p id.PeerID, d time.Duration) {
 	h.mu.Lock()
-	h.bans[p] = time.Now().Add(d)
+	h.banLocked(p, time.Now().Add(d))
 	h.mu.Unlock()
 	h.log.Warn("peer banned", "peer", p.Short(), "for", d)
 	h.Disconnect(p, link.CodeBanned)
+}
+
+// banLocked notes a ban. When there are too many, the one that ends first makes room: identities cost nothing, so there is
+// no end of peers that earn one.
+func (h *host) banLocked(p id.PeerID, until time.Time) {
+	if _, known := h.bans[p]; !known && len(h.bans) >= bansMax {
+		var first id.PeerID
+		var ends time.Time
+		for o, at := range h.bans {
+			if ends.IsZero() || at.Before(ends) {
+				first, ends = o, at
+			}
+		}
+		delete(h.bans, first)
+	}
+	h.bans[p] = until
 }
 
 func (h *host) bannedLocked(p id.PeerID) bool {

@@ -214,6 +214,28 @@ func TestPeersAreForgotten(t *testing.T) {
 	}
 }
 
+// The memory of who is kept out is bounded too; the ban that would end first is given up.
+func TestBansAreBounded(t *testing.T) {
+	t.Parallel()
+	h := openHost(t, id.Random(), overTCP)
+	now := time.Now()
+	first, last := id.PeerID(id.Random()), id.PeerID(id.Random())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.banLocked(first, now.Add(time.Hour))
+	for range bansMax - 1 {
+		h.banLocked(id.PeerID(id.Random()), now.Add(2*time.Hour))
+	}
+	h.banLocked(first, now.Add(time.Hour)) // again: needs no room
+	if len(h.bans) != bansMax || !h.bannedLocked(first) {
+		t.Fatalf("%d bans, want %d, the first among them", len(h.bans), bansMax)
+	}
+	h.banLocked(last, now.Add(2*time.Hour))
+	if len(h.bans) != bansMax || h.bannedLocked(first) || !h.bannedLocked(last) {
+		t.Errorf("%d bans, want %d, the last and not the first among them", len(h.bans), bansMax)
+	}
+}
+
 // Strangers leave no trace in the library's books either.
 func TestStrangersLeaveNoTrace(t *testing.T) {
 	t.Parallel()
