@@ -71,7 +71,7 @@ func NewContacts(rng *rand.Rand) *Contacts {
 func (c *Contacts) Add(addr id.PeerAddr, from Origin) {
 	k := c.list[addr.ID]
 	if k == nil {
-		if from != Bootstrap && len(c.list) >= MaxContacts && !c.forget() {
+		if from != Bootstrap && len(c.list)-c.count(Bootstrap) >= MaxContacts && !c.forget() {
 			return
 		}
 		c.seq++
@@ -88,6 +88,16 @@ func (c *Contacts) Add(addr id.PeerAddr, from Origin) {
 	if extra := len(k.Addr.Addrs) - maxAddrs; extra > 0 {
 		k.Addr.Addrs = k.Addr.Addrs[extra:]
 	}
+}
+
+// count returns how many contacts are of the origin.
+func (c *Contacts) count(of Origin) (n int) {
+	for _, k := range c.list {
+		if k.Origin == of {
+			n++
+		}
+	}
+	return n
 }
 
 // forget makes room: it forgets the contact of the lowest origin that was added first and is not being dialled.

@@ -135,8 +135,8 @@ func TestContactsAreBounded(t *testing.T) {
 		c.Add(at(peer(n)), Found)
 	}
 	all := c.All()
-	if len(all) != MaxContacts {
-		t.Fatalf("%d contacts, want %d", len(all), MaxContacts)
+	if len(all) != MaxContacts+1 {
+		t.Fatalf("%d contacts, want %d and a bootstrap one", len(all), MaxContacts)
 	}
 	for n := range 3 {
 		if all[n].Addr.ID != peer(n) {
@@ -149,7 +149,7 @@ func TestContactsAreBounded(t *testing.T) {
 	for n := 2000; n < 2600; n++ {
 		c.Add(at(peer(n)), Bootstrap) // those that the node was opened with are all kept
 	}
-	if got := len(c.All()); got != MaxContacts+600 {
+	if got := len(c.All()); got != MaxContacts+601 {
 		t.Errorf("%d contacts after 600 more bootstrap ones", got)
 	}
 	for n := range 50 {
@@ -157,6 +157,19 @@ func TestContactsAreBounded(t *testing.T) {
 	}
 	if got := len(c.All()[0].Addr.Addrs); got != maxAddrs {
 		t.Errorf("%d addresses of one contact, want %d", got, maxAddrs)
+	}
+}
+
+// However many peers a node was opened with, there is room for those that it is told of later.
+func TestBootstrapContactsLeaveRoom(t *testing.T) {
+	t.Parallel()
+	c := newContacts()
+	for n := range MaxContacts + 10 {
+		c.Add(at(peer(n)), Bootstrap)
+	}
+	c.Add(at(peer(1000)), Dialled)
+	if all := c.All(); len(all) != MaxContacts+11 {
+		t.Errorf("%d contacts, want %d bootstrap ones and the dialled one", len(all), MaxContacts+10)
 	}
 }
 
