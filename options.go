@@ -137,7 +137,8 @@ func WithDiscovery(cfg discovery.Config) Option {
 // WithHeartbeat says how often a connection pings, every 2 s by default, and after how long without a sign of life it is
 // closed, 6 s by default. Peers that crash over TCP are noticed at once in any case; this is for those that hang, lose power or
 // are cut off. Shorter times notice sooner and cost more; below a second a busy machine may take peers for dead. The
-// nodes of a network need not agree. Zero keeps a default; deadAfter must be at least twice every.
+// nodes of a network need not agree. Zero keeps a default, which for deadAfter is never less than three pings; every must be at
+// least 10 ms, and deadAfter at least twice every.
 func WithHeartbeat(every, deadAfter time.Duration) Option {
 	return func(c *node.Config) error {
 		check := transport.Config{Heartbeat: every, DeadAfter: deadAfter}

@@ -23,11 +23,11 @@ type Config struct {
 	MaxRTT time.Duration
 	// RTTProbeInterval is the time between probes of random peers that are not connected, on average. Zero means 30 s.
 	RTTProbeInterval time.Duration
-	// RTTProbes is how many peers one round probes. Zero means 4; a negative value means none. A probe connects, so no
+	// RTTProbes is how many peers one round probes. Zero means 4; a negative value means none. At most 1,000. A probe connects, so no
 	// more are made while this node has 32 connections.
 	RTTProbes int
 	// Neighbours is to how many peers this node gossips, roughly: it dials half as many and accepts up to twice as many.
-	// Zero means 6. At least 2.
+	// Zero means 6. From 2 to 64.
 	Neighbours int
 	// SwapInterval is the time between replacements of a neighbour by another random peer. Zero means 60 s.
 	SwapInterval time.Duration
@@ -35,7 +35,7 @@ type Config struct {
 	SyncInterval time.Duration
 	// MaxPeers bounds the catalog; further peers are refused. Zero means 20,000. At most 200,000.
 	MaxPeers int
-	// EventBacklog is how many events wait for a slow subscriber before the oldest are dropped. Zero means 100.
+	// EventBacklog is how many events wait for a slow subscriber before the oldest are dropped. Zero means 100. At most 2^20.
 	EventBacklog int
 	// DepartureWindow is how long Close waits at most for the departure to reach the neighbours. Zero means 500 ms.
 	DepartureWindow time.Duration

@@ -22,7 +22,7 @@ type Config struct {
 	Metrics prometheus.Registerer // nil: metrics are kept but not exported
 
 	// Heartbeat is the time between pings, default 2 s; a connection on which nothing at all arrived for DeadAfter, default
-	// 6 s, is closed. The two sides of a connection need not agree, since each answers the other's pings.
+	// 6 s or, if that is more, three heartbeats, is closed. The two sides of a connection need not agree, since each answers the other's pings.
 	Heartbeat, DeadAfter time.Duration
 }
 
@@ -56,7 +56,7 @@ const (
 	ReachHost Reach = iota + 1
 	// ReachLAN listens on all interfaces.
 	ReachLAN
-	// ReachInternet also asks routers for port mappings and uses public rendezvous.
+	// ReachInternet is for nodes that must be reached from anywhere. It listens like ReachLAN.
 	ReachInternet
 )
 

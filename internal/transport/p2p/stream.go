@@ -60,7 +60,6 @@ func (s *stream) Transport() string { return s.conn.transport }
 func (s *stream) Read(b []byte) (int, error) {
 	n, err := s.raw.Read(b)
 	if n > 0 {
-
 		s.conn.host.meter.ingress.Add(float64(n))
 		return n, nil
 	}
