@@ -23,14 +23,14 @@ var ErrClosed = errors.New("discovery: closed")
 
 // Env is what discovery runs on. Package mosaik fills it in.
 type Env struct {
-	Host      transport.Host
-	Key       ed25519.PrivateKey
-	Network   id.ID
-	Bootstrap []PeerAddr
-	Tags      []string
-	Registry  bool         // use the same-host registry
-	Logger    *slog.Logger // nil: log nowhere
-	Metrics   prometheus.Registerer
+	Host      transport.Host        // ended by whoever opened it, after discovery
+	Key       ed25519.PrivateKey    // of the host's identity
+	Network   id.ID                 // as the host's
+	Bootstrap []PeerAddr            // peers to contact first
+	Tags      []string              // of the first entry
+	Registry  bool                  // use the same-host registry
+	Logger    *slog.Logger          // nil: log nowhere
+	Metrics   prometheus.Registerer // nil: metrics are kept but not exported
 }
 
 // Discovery is a node's part in finding the others. All methods are safe for concurrent use.

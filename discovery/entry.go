@@ -34,7 +34,7 @@ const (
 // LimitError reports that something exceeds what an entry may hold.
 type LimitError struct {
 	What      string // for example "tags"
-	Have, Max int
+	Have, Max int    // in the unit that What names
 }
 
 func (e *LimitError) Error() string {

@@ -11,6 +11,7 @@ import (
 // Event is a change of the catalog, or something an operator should know.
 type Event struct {
 	Kind EventKind
+	// Peer is whom the event is about; this node for DuplicateIdentity, zero for Lagged.
 	Peer PeerID
 	// Entry is what the catalog says of the peer: for Discovered and Updated from now on, for Departed before.
 	Entry PeerEntry

@@ -10,8 +10,8 @@ import (
 
 // Status explains the state of discovery on a node.
 type Status struct {
-	Self       PeerAddr
-	Version    Version
+	Self       PeerAddr          // with the addresses at which others can reach this node now
+	Version    Version           // of this node's entry
 	Peers      int               // in the catalog, without this node
 	Lost       int               // known peers that this node cannot reach, see [Catalog.Lost]
 	Tombstones int               // departed peers that are remembered
@@ -27,49 +27,49 @@ type Status struct {
 	RefusedBy map[string]uint64
 	Drift     *DriftStatus     // the latest peer whose clock differs too much; nil: none
 	Duplicate *DuplicateStatus // another node with this identity; nil: none was noticed
-	Registry  RegistryStatus
+	Registry  RegistryStatus   // the same-host registry
 }
 
 // NeighbourStatus is a link to a neighbour.
 type NeighbourStatus struct {
 	Peer    PeerID
-	Dialled bool // by this node
-	Since   time.Time
-	Waiting int // bytes
+	Dialled bool      // by this node
+	Since   time.Time // when the link came up
+	Waiting int       // bytes that are queued for the neighbour
 }
 
 // ContactStatus is a peer that this node was told of.
 type ContactStatus struct {
-	Addr   PeerAddr
-	Origin string // bootstrap, dialled or found
-	Known  bool   // it is in the catalog
-	Fails  int    // in a row
-	Next   time.Time
-	Err    error // of the last attempt
+	Addr   PeerAddr  // the addresses that this node was told
+	Origin string    // bootstrap, dialled or found
+	Known  bool      // it is in the catalog
+	Fails  int       // attempts in a row that came to nothing
+	Next   time.Time // no attempt before this; later when there are neighbours; zero: as soon as it is needed
+	Err    error     // of the last attempt
 }
 
 // SyncStatus is a comparison of catalogs.
 type SyncStatus struct {
 	Peer           PeerID
-	At             time.Time
+	At             time.Time // when it began
 	Took           time.Duration
-	Sent, Received int // updates
-	Err            error
+	Sent, Received int   // updates
+	Err            error // nil: both catalogs show what the other had
 }
 
 // DriftStatus is a peer's clock that differs from this node's by more than is allowed. One of the two is wrong.
 type DriftStatus struct {
 	Peer  PeerID
-	Off   time.Duration
-	Ahead bool // the peer's clock is ahead of this node's
-	At    time.Time
+	Off   time.Duration // by how much; of a clock that is behind, the age of the peer's latest sign of life
+	Ahead bool          // the peer's clock is ahead of this node's
+	At    time.Time     // when it was noticed
 }
 
 // DuplicateStatus is another node that uses this node's identity.
 type DuplicateStatus struct {
 	Start time.Time // when that node was opened, by its clock; zero if that is not known
 	At    time.Time // when it was last noticed
-	Times int
+	Times int       // how often
 }
 
 // RegistryStatus is the same-host registry as this node uses it.

@@ -44,7 +44,7 @@ func NewNonce() Nonce {
 type Role byte
 
 const (
-	Initiator Role = 1
+	Initiator Role = 1 // proves first
 	Acceptor  Role = 2
 )
 
