@@ -50,7 +50,6 @@ var layers = []layer{
 	{70, "collections/...", "collections are state machines in groups"},
 	{80, "testnet", "networks for tests of what stands below"},
 	{80, "internal/arch", "reads the graph and imports nothing"},
-	{80, "internal/hold", "keeps modules that nothing imports yet"},
 	{90, "internal/bench/...", "measures the public packages"},
 	{90, "examples/...", "programs"},
 	{90, "cmd/...", "programs"},
