@@ -62,7 +62,7 @@ func diariesThatKeep(t testing.TB, n int, retention groups.Option, faults ...*di
 }
 
 // watch collects the events of a member of some kinds.
-func watch(t testing.TB, g *counterGroup, kinds ...groups.EventKind) func() []groups.Event {
+func watch[C, Q, R any](t testing.TB, g *groups.Group[C, Q, R], kinds ...groups.EventKind) func() []groups.Event {
 	ctx, cancel := context.WithCancel(context.Background())
 	var mu sync.Mutex
 	var got []groups.Event

@@ -41,8 +41,9 @@ func waitError(what string, err error, s *host.State) error {
 	return fmt.Errorf("groups: wait until %s: %w (%s)", what, err, s.Reason)
 }
 
-// Online waits until the group takes commands here: there is a leader, and this member has applied what that leader had
-// committed when they met.
+// Online waits until the group takes commands here: there is a leader, and this member has what that leader had committed
+// when they met. It has applied that if it is new in the group's history or was given its state, and is about to if it was
+// merely without a leader for a while; Committed().Reaches waits for what must be visible.
 func (w *When) Online(ctx context.Context) error {
 	_, err := w.wait(ctx, "online", func(s *host.State) bool { return s.Online })
 	return err

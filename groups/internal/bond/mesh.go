@@ -56,6 +56,9 @@ type Mesh struct {
 	ctx    context.Context
 	wg     sync.WaitGroup // the loop, dials, dialled trunks, ticket checks
 
+	freshMu sync.Mutex
+	fresh   map[id.PeerID]bool // peers to which a connection has come up since the last look; guarded by freshMu
+
 	mu     sync.Mutex // guards all following fields, and those of local, peer, trunk and Bond where they say so
 	locals map[id.ID]*local
 	peers  map[id.PeerID]*peer
@@ -92,6 +95,7 @@ func Start(env Env) *Mesh {
 		kick:   make(chan struct{}, 1),
 		ctx:    ctx,
 		cancel: cancel,
+		fresh:  make(map[id.PeerID]bool),
 		locals: make(map[id.ID]*local),
 		peers:  make(map[id.PeerID]*peer),
 	}
@@ -189,6 +193,7 @@ func (m *Mesh) nudge() {
 func (m *Mesh) loop() {
 	changed, stop := m.env.Directory.Watch()
 	defer stop()
+	defer m.env.Host.Watch(m.connected)()
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
 	for list := true; ; {
@@ -205,6 +210,30 @@ func (m *Mesh) loop() {
 	}
 }
 
+// connected takes note of a new connection.
+func (m *Mesh) connected(ev transport.Event) {
+	if ev.Kind != transport.Connected {
+		return
+	}
+	m.freshMu.Lock()
+	m.fresh[ev.Peer] = true
+	m.freshMu.Unlock()
+	m.nudge()
+}
+
+// forgiveLocked lets peers be dialled at once to which there is a connection again: that they were out of reach says nothing
+// any more.
+func (m *Mesh) forgiveLocked() {
+	m.freshMu.Lock()
+	defer m.freshMu.Unlock()
+	for who := range m.fresh {
+		if p := m.peers[who]; p != nil {
+			p.fails, p.retry = 0, time.Time{}
+		}
+	}
+	clear(m.fresh)
+}
+
 // look brings trunks and bonds nearer to what the catalog says. With list it reads the catalog anew; otherwise only for
 // groups that were just added.
 func (m *Mesh) look(now time.Time, list bool) {
@@ -213,6 +242,7 @@ func (m *Mesh) look(now time.Time, list bool) {
 	if m.closed {
 		return
 	}
+	m.forgiveLocked()
 	due := make(map[id.PeerID]bool)
 	for _, l := range m.locals {
 		if list || l.order == nil {

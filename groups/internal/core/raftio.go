@@ -165,7 +165,7 @@ func (r *Replica) onRaft(from id.PeerID, m *wire.Raft) {
 	if !r.acceptable(msg) {
 		return
 	}
-	if msg.GetType() == raftpb.MsgApp && msg.GetTerm() >= r.term {
+	if t := msg.GetType(); (t == raftpb.MsgApp || t == raftpb.MsgHeartbeat) && msg.GetTerm() >= r.term {
 		r.noteCommit(msg)
 	}
 	r.step(msg)
@@ -270,13 +270,20 @@ func contextValue(c []byte) uint64 {
 }
 
 // noteCommit remembers what the leader had committed when this member first heard of it: once that is applied here, the
-// member is online.
+// member is online. A heartbeat does not say that, since it names no more than the member is known to have. But the answer
+// to it makes the leader send what is missing, so if the next heartbeat comes without anything before it, nothing was.
 func (r *Replica) noteCommit(m *raftpb.Message) {
-	if m.GetFrom() != r.lead || m.GetTerm() != r.term || r.target == 0 {
-		r.target = max(m.GetCommit(), firstIndex)
-		if r.floor == 0 {
-			r.floor = r.target
-		}
+	known := m.GetFrom() == r.lead && m.GetTerm() == r.term
+	switch {
+	case known && r.target != 0:
+		return
+	case !known && m.GetType() == raftpb.MsgHeartbeat:
+		r.target = 0
+		return
+	}
+	r.target = max(m.GetCommit(), firstIndex)
+	if r.floor == 0 {
+		r.floor = r.target
 	}
 }
 
