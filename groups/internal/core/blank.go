@@ -168,7 +168,7 @@ func (r *Replica) becomeBlank() {
 	r.lead, r.term, r.role, r.index, r.handed, r.applied, r.commits, r.target = 0, 0, 0, 0, 0, 0, 0, 0
 	r.line, r.common = genesis.Line{}, 0
 	r.applying, r.campaign, r.foundAt, r.soft, r.stirred, r.evicted = nil, campaigning{}, 0, false, false, false
-	r.ballot, r.try, r.nextTry = genesis.Ballot{}, nil, 0
+	r.ballot, r.bound, r.try, r.nextTry = genesis.Ballot{}, binding{}, nil, 0
 	r.recovery, r.tombs, r.leavers = recovery{}, nil, nil
 	r.persisting, r.pledges, r.forked, r.resumed = nil, nil, nil, false
 	r.blankSince = r.now

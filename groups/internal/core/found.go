@@ -18,6 +18,7 @@ func (r *Replica) tickBlank() {
 	if r.leaving.asked {
 		return
 	}
+	r.tickBound()
 	voters := 1 // that are blank and see each other here
 	meHesitant, me := r.rank(r.cfg.Self, uint8(r.cfg.Preference))
 	rank := 0
@@ -151,6 +152,7 @@ func (r *Replica) onPromise(from id.PeerID, m *wire.Promise) {
 	}
 	r.askVoters(e)
 	mine, try := r.ballot.Elect(e), r.try
+	r.bind()
 	r.pledge(func() {
 		if r.try == try {
 			r.onElected(r.cfg.Self, mine)
@@ -178,6 +180,7 @@ func (r *Replica) onElect(from id.PeerID, m *wire.Elect) {
 		r.send(from, vote)
 		return
 	}
+	r.bind()
 	r.pledge(func() { r.send(from, vote) })
 }
 

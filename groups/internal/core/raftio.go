@@ -76,7 +76,7 @@ func (r *Replica) run(o wire.Origin, conf *raftpb.ConfState) {
 		return
 	}
 	r.rn, r.genesis, r.origin, r.conf, r.entered = rn, o.Genesis, o, conf, r.now
-	r.ballot, r.try, r.recovery = genesis.Ballot{}, nil, recovery{}
+	r.ballot, r.bound, r.try, r.recovery = genesis.Ballot{}, binding{}, nil, recovery{}
 	r.tombs, r.leavers = make(map[uint64]string), make(map[uint64]bool)
 	r.target, r.floor = 0, 0
 	r.stirred, r.dirty = true, true

@@ -118,6 +118,7 @@ func (r *Replica) remember(b []byte) (h heirloom, err error) {
 	}
 	r.former = flags&recordFormer != 0
 	r.self, r.cfg.BootNonce, r.gone, r.ballot = self, nonce, gone, ballot
+	r.bound = binding{of: ballot.Value.Genesis, at: -1} // all bonds will be younger
 	r.genesis, r.origin = origin.Genesis, origin
 	return h, nil
 }

@@ -81,6 +81,9 @@ func (r *Replica) provenDead(row *member.Row) string {
 
 // onFarewell notes that a member has ended.
 func (r *Replica) onFarewell(from id.PeerID, m *wire.Farewell) {
+	if r.genesis.IsZero() {
+		r.blankFarewell(from, m)
+	}
 	if r.rn == nil || m.Genesis != r.genesis {
 		return
 	}

@@ -100,6 +100,7 @@ type Replica struct {
 	asked   []*Question // that wait for an answer
 
 	ballot   genesis.Ballot
+	bound    binding // by the vote in ballot
 	try      *genesis.Campaign // under way, to found a history
 	tries    uint64            // round of the last one
 	nextTry  time.Duration     // not before
@@ -420,11 +421,7 @@ func (r *Replica) Stop(now time.Duration) {
 	}
 	r.ended = true
 	r.failAll(FailedClosed)
-	if r.rn != nil && r.leaving.goes() && r.fatal == nil {
-		for _, who := range r.bonded() {
-			r.send(who, &wire.Farewell{Genesis: r.genesis, Member: r.self})
-		}
-	}
+	r.sayFarewell()
 }
 
 // failAll ends all calls and reads. Calls that were sent may have happened.

@@ -165,6 +165,8 @@ func (r *Replica) whyBlank() string {
 		return "waiting for a member that is not an observer"
 	case blank < genesis.Quorum(r.cfg.Expect):
 		return fmt.Sprintf("waiting for %d of %d expected members to see each other, %d do", genesis.Quorum(r.cfg.Expect), r.cfg.Expect, blank)
+	case r.whyBound() != "":
+		return r.whyBound()
 	default:
 		return r.whyNotFounded(blank - 1)
 	}

@@ -13,6 +13,12 @@ import (
 // a second history cannot be founded while at most twice the quorum less one incarnations of members take part, since any
 // two quorums then have one in common. With n = 1 a member founds by itself.
 
+// A vote may be released once the lives of all founders of its value are over. A value has as many founders as a quorum,
+// and only they can begin it. If no more than twice the quorum less one lives take part, and a quorum of them are over, the
+// others are fewer than a quorum, so nothing else can be founded any more; whether they remember votes does not matter. If
+// more take part the promise is void in any case, but without the release those that remember would propose for ever
+// what can never begin.
+
 // Quorum returns how many members must vote for an origin.
 func Quorum(expect int) int { return expect/2 + 1 }
 
@@ -52,6 +58,9 @@ type Campaign struct {
 	promises map[id.PeerID]*wire.Promise
 	votes    map[id.PeerID]bool
 }
+
+// Release forgets the vote. It is sound once the lives of all of the value's founders are over, see above.
+func (b *Ballot) Release() { b.Voted, b.Value = wire.Ballot{}, wire.Origin{} }
 
 // NewCampaign begins a try. Its ballot must be one that its member never used before.
 func NewCampaign(ballot wire.Ballot, quorum int, now time.Duration) *Campaign {

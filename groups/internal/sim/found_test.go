@@ -129,3 +129,88 @@ func TestForgottenBallot(t *testing.T) {
 		t.Errorf("%d seeds found nothing", n)
 	}
 }
+
+// orphanVote has two members found a history for which the third has voted, and die before anybody knows.
+func orphanVote(t *testing.T, seed uint64) (s *stage, voter int) {
+	cryptotest.SetGlobalRandom(t, seed)
+	s = emptyStage(t, seed)
+	votes := make(map[int]core.GenesisID)
+	var founders []wire.Member
+	s.Filter = func(from, to *Node, m wire.Message) bool {
+		if e, ok := m.(*wire.Elect); ok {
+			votes[to.Index], founders = e.Value.Genesis, e.Value.Founders
+		}
+		switch m.(type) {
+		case *wire.Elected, *wire.Founded:
+			return false
+		}
+		return true
+	}
+	for i := range 3 {
+		s.Start(i, core.Normal, 3)
+	}
+	s.within(20*time.Second, "a vote of one that does not found", func() bool {
+		for i, v := range votes {
+			mine := v.IsZero()
+			for _, f := range founders {
+				mine = mine || int(f.Peer[0])-1 == i
+			}
+			if !mine {
+				voter = i
+				return true
+			}
+		}
+		return false
+	})
+	s.Run(100 * time.Millisecond)
+	for i := range 3 {
+		if i != voter {
+			s.Crash(s.nodes[i], false)
+		}
+	}
+	s.Filter = nil
+	return s, voter
+}
+
+// A member that voted for founders that all came back in another life is not bound by that any more.
+func TestVoteIsReleased(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		s, voter := orphanVote(t, seed)
+		// Each of the founders makes a majority of two with the voter, so that it cannot do without it.
+		a, b := (voter+1)%3, (voter+2)%3
+		s.Start(a, core.Normal, 3)
+		s.Run(5 * time.Second)
+		s.Crash(s.nodes[a], false)
+		s.Start(b, core.Normal, 3)
+		s.within(30*time.Second, "group of two", func() bool {
+			return s.nodes[b].Status != nil && s.nodes[voter].Status.Online && s.nodes[b].Status.Online && s.nodes[b].Status.Genesis == s.nodes[voter].Status.Genesis
+		})
+		s.Start(a, core.Normal, 3)
+		s.within(30*time.Second, "whole group", s.Whole)
+	}
+}
+
+// While a founder is merely silent the vote stays, and the status says what to do about it.
+func TestVoteBindsWhileAFounderIsSilent(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		s, voter := orphanVote(t, seed)
+		a, b := (voter+1)%3, (voter+2)%3
+		s.Start(a, core.Normal, 3)
+		s.Run(60 * time.Second)
+		st := s.nodes[voter].Status
+		if !st.Genesis.IsZero() || !strings.Contains(st.Reason, s.nodes[b].Peer.Short()) || !strings.Contains(st.Reason, "join it again") {
+			t.Fatalf("in history %x, reason %q", st.Genesis[:4], st.Reason)
+		}
+		// The other one is bound as well by now, and says so. Once neither is they found another history.
+		if other := s.nodes[a].Status.Reason; other != st.Reason {
+			t.Fatalf("the other says %q, this one %q", other, st.Reason)
+		}
+		s.leave(s.nodes[voter])
+		s.leave(s.nodes[a])
+		s.Start(voter, core.Normal, 3)
+		s.Start(a, core.Normal, 3)
+		s.within(30*time.Second, "group of two", func() bool {
+			return s.nodes[a].Status != nil && s.nodes[a].Status.Online && s.nodes[voter].Status != nil && s.nodes[voter].Status.Online
+		})
+	}
+}
