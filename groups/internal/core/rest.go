@@ -178,7 +178,7 @@ func (r *Replica) settled() bool {
 		return false
 	}
 	if len(r.asked) > 0 || len(r.client.calls) > 0 || len(r.reads.asked) > 0 || len(r.reads.waiting) > 0 ||
-		len(r.persisting) > 0 || len(r.applying) > 0 || len(r.parting.images) > 0 {
+		len(r.persisting) > 0 || len(r.pledges) > 0 || len(r.applying) > 0 || len(r.parting.images) > 0 {
 		return false
 	}
 	if last, err := r.log.LastIndex(); err != nil || r.handed != last || r.commits != last || r.applied != last {
