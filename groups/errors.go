@@ -40,6 +40,10 @@ var (
 	// ErrClosed reports that the handle or the group on this node is closed.
 	ErrClosed = host.ErrClosed
 
+	// ErrMachineBusy reports that the group on this node is over, but that a method of its machine has not returned, or
+	// one of a view. Its log, and one goroutine or two, are released when it does; until then Join fails with it too.
+	ErrMachineBusy = host.ErrMachineBusy
+
 	// ErrTypeMismatch reports that this node already takes part in the group with another machine type, codec or
 	// storage: the handles of one node share one machine.
 	ErrTypeMismatch = errors.New("groups: the group is already joined on this node with different types")

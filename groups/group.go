@@ -25,6 +25,8 @@ type Group[C, Q, R any] struct {
 	closing sync.Once
 	done    chan struct{} // closed with the handle
 	gone    chan struct{} // closed when Close has ended
+
+	closeErr error // set before gone is closed
 }
 
 // instance is the node's part in a group, shared by all handles to it.
@@ -223,20 +225,24 @@ func (g *Group[C, Q, R]) usable(ctx context.Context) error {
 // handles of this node to the group go on. The last one leaves the group: leadership is handed over, the others remove
 // this member, and calls under way end first. That is waited for, for five seconds at most; the network's Close does the
 // same for all groups. With durable storage the membership stays, for the next start: only [Group.Leave] ends it. Close
-// is idempotent, and every call returns after the end.
+// is idempotent, and every call returns after the end, with the same error.
+//
+// The only error is [ErrMachineBusy]: the group is over, but a method of the machine has not returned. What is left is
+// done when it returns.
 func (g *Group[C, Q, R]) Close() error {
 	g.closing.Do(func() {
 		close(g.done)
-		g.service.Release(g.host)
+		g.closeErr = g.service.Release(g.host)
 		close(g.gone)
 	})
 	<-g.gone
-	return nil
+	return g.closeErr
 }
 
 // Leave takes the node out of the group for all of its handles, which fail with [ErrClosed] from then on, and closes this
 // one. It returns an error if the others did not acknowledge the departure before ctx ended; this node has left all the
-// same, and the others will remove it as unreachable. What a durable store holds of the group is deleted.
+// same, and the others will remove it as unreachable. What a durable store holds of the group is deleted. A method of the
+// machine that is just running is waited for until ctx ends and a second longer; then the error wraps [ErrMachineBusy].
 func (g *Group[C, Q, R]) Leave(ctx context.Context) error {
 	err := g.service.Leave(ctx, g.host)
 	g.Close()

@@ -95,6 +95,10 @@ func (g *Group) applyRun(run *core.Apply, epoch uint64) bool {
 			local = local || piece[i].Call != nil
 		}
 		g.mu.Lock()
+		if g.dead {
+			g.mu.Unlock()
+			return false // it took so long that nobody waits any more
+		}
 		g.backlog += bytes
 		if local {
 			for i := range piece {

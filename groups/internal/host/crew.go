@@ -45,8 +45,8 @@ func (c *crew) work(job func()) {
 	}
 }
 
-// close ends the goroutines and waits for the jobs under way. No job may be added after it.
-func (c *crew) close() {
+// close ends the goroutines and, with wait, waits for the jobs under way. No job may be added after it.
+func (c *crew) close(wait bool) {
 	c.mu.Lock()
 	c.closed = true
 	for _, worker := range c.idle {
@@ -54,5 +54,7 @@ func (c *crew) close() {
 	}
 	c.idle = nil
 	c.mu.Unlock()
-	c.wg.Wait()
+	if wait {
+		c.wg.Wait()
+	}
 }

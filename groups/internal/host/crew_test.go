@@ -34,7 +34,7 @@ func TestCrewDoesEveryJob(t *testing.T) {
 		}
 		last := false
 		c.run(func() { last = true })
-		c.close()
+		c.close(true)
 		if !last {
 			t.Fatal("close did not wait for the job under way")
 		}
@@ -48,5 +48,5 @@ func TestCrewJobStartsAnother(t *testing.T) {
 	second := make(chan struct{})
 	c.run(func() { c.run(func() { close(second) }) })
 	<-second
-	c.close()
+	c.close(true)
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"encoding/binary"
 	"log/slog"
 	"sync"
@@ -202,8 +203,8 @@ func newTestGroup(t testing.TB, e *lineEngine, m *sumMachine, cfg GroupConfig) *
 	}
 	g := newGroup(svc, cfg, e, m, log.Images())
 	t.Cleanup(func() {
-		g.stop()
-		svc.crew.close()
+		g.stop(context.Background())
+		svc.crew.close(true)
 	})
 	return g
 }

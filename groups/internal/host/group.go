@@ -15,6 +15,9 @@ import (
 // ErrClosed reports that a group on this node, or a handle to it, is closed.
 var ErrClosed = errors.New("groups: closed")
 
+// ErrMachineBusy reports that a group on this node is over, but that code of the program which it runs has not returned.
+var ErrMachineBusy = errors.New("groups: the state machine is still at work")
+
 // Rejected is the failure of a call whose commands the machine refused to take in: they are in the log and had no effect
 // on any member.
 const Rejected core.Failure = 100

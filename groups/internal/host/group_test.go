@@ -135,7 +135,7 @@ func TestCancel(t *testing.T) {
 			if c.Failure != tc.want || !errors.Is(c.Cause, reason) {
 				t.Errorf("failure %d cause %v, want %d and the context's cause", c.Failure, c.Cause, tc.want)
 			}
-			g.stop()
+			g.stop(context.Background())
 			other.Wait()
 		})
 	}
@@ -175,7 +175,7 @@ func TestLineExpires(t *testing.T) {
 		if first.settled.Load() {
 			t.Fatal("the call in the window is the engine's to judge")
 		}
-		g.stop()
+		g.stop(context.Background())
 		wg.Wait()
 	})
 }
@@ -282,7 +282,7 @@ func TestStop(t *testing.T) {
 		runtime.Gosched()
 	}
 	stopped := make(chan struct{})
-	go func() { g.stop(); close(stopped) }()
+	go func() { g.stop(context.Background()); close(stopped) }()
 	gate.Store(2)
 	close(hold)
 	<-stopped
@@ -298,7 +298,7 @@ func TestStop(t *testing.T) {
 	if applied+failed != 3 || core.Index(applied) != g.Applied() {
 		t.Fatalf("%d calls succeeded and %d failed as closed, %d commands were applied", applied, failed, g.Applied())
 	}
-	g.stop() // again: harmless
+	g.stop(context.Background()) // again: harmless
 }
 
 // A strong read waits until what the engine said is applied.
@@ -391,7 +391,7 @@ func TestEventsLag(t *testing.T) {
 	for range eventsBuffer + extra {
 		g.events.emit(Event{Kind: BondUp})
 	}
-	g.stop()
+	g.stop(context.Background())
 	var got []Event
 	for ev := range evs {
 		got = append(got, ev)

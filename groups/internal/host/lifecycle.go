@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 )
@@ -59,22 +60,63 @@ func (g *Group) depart(ctx context.Context, keep bool) error {
 	return nil
 }
 
-// stop ends the group in order: the engine fails what it cannot finish, the applier finishes what is decided.
-func (g *Group) stop() {
+// stopGrace is how long a group that is over waits for a command that is just being applied, and for whatever else of the
+// program's code it runs.
+const stopGrace = time.Second
+
+// stop ends the group in order: the engine fails what it cannot finish, the applier finishes what is decided. It returns
+// a channel that is closed once nothing of the group runs any more. It waits for that until ctx ends, and a moment
+// longer.
+func (g *Group) stop(ctx context.Context) (ended <-chan struct{}) {
 	g.mu.Lock()
 	g.leaving = true
 	g.box.stop = true
 	g.kickLocked() // from here to halted a loop runs, so no further one is started while we wait
 	g.mu.Unlock()
 	g.stopBulk()
-	g.wg.Wait()
+	ended = g.await(ctx)
 	g.bury(ErrClosed)
+	return ended
 }
 
-// kill ends the group at once. It waits for a command that is just being applied.
-func (g *Group) kill() {
+// kill ends the group at once. It returns like stop, and waits for the moment only.
+func (g *Group) kill() (ended <-chan struct{}) {
 	g.bury(ErrClosed)
-	g.wg.Wait()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return g.await(ctx)
+}
+
+// await waits until nothing of the group runs any more, but for the program's own code no longer than until ctx ends and
+// stopGrace has passed. The channel is closed when it is so.
+func (g *Group) await(ctx context.Context) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		g.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return ended
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
+	}
+	return ended
+}
+
+// has reports whether a channel is closed.
+func has(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // fail ends the group on this node because it cannot go on. It may be called from the loop and the applier.

@@ -25,8 +25,9 @@ import (
 // Tick is the interval at which engines are told the time.
 const Tick = 100 * time.Millisecond
 
-// departGrace bounds how long the last Close of a group waits for the others to acknowledge the departure.
-const departGrace = 5 * time.Second
+// departGrace bounds how long the last Close of a group waits for the others to acknowledge the departure; stopGrace comes
+// on top.
+const departGrace = 4 * time.Second
 
 // overloaded is why a call in line fails.
 const overloaded = core.FailedOverloaded
@@ -68,8 +69,9 @@ type membership struct {
 	refs  int           // handles
 	ready chan struct{} // closed when group is set, or err
 	err   error
-	gone  chan struct{} // closed when it has left the table
+	gone  chan struct{} // closed when it has left the table, or late is set
 	last  bool          // it is departing: new handles wait until it is gone
+	late  bool          // it is over, but the program's own code still runs; it leaves the table when that ends
 }
 
 // Start opens the service of a node. It is meant for node.Attach.
@@ -131,6 +133,10 @@ func (s *Service) Join(cfg GroupConfig, build func() (Machine, any)) (*Group, an
 			s.groups[cfg.ID] = m
 			s.mu.Unlock()
 			return s.found(m, cfg, build)
+		}
+		if m.late {
+			s.mu.Unlock()
+			return nil, nil, fmt.Errorf("groups: join %s again: %w", cfg.ID.Short(), ErrMachineBusy)
 		}
 		if m.last {
 			s.mu.Unlock()
@@ -249,8 +255,8 @@ func random() uint64 {
 }
 
 // Release gives back what one Join took. The last one departs from the group, or, if its log is durable, stops in a way
-// that it can come back from, and waits for that, for a few seconds at most.
-func (s *Service) Release(g *Group) {
+// that it can come back from, and waits for that, for a few seconds at most. The only error is ErrMachineBusy.
+func (s *Service) Release(g *Group) error {
 	s.mu.Lock()
 	m := s.groups[g.cfg.ID]
 	if m == nil || m.group != g || m.last {
@@ -258,7 +264,7 @@ func (s *Service) Release(g *Group) {
 		if m != nil && m.group == g {
 			<-m.gone
 		}
-		return
+		return nil
 	}
 	m.refs--
 	m.last = m.refs == 0
@@ -267,8 +273,11 @@ func (s *Service) Release(g *Group) {
 	if last {
 		ctx, cancel := context.WithTimeout(context.Background(), departGrace)
 		defer cancel()
-		s.leave(ctx, m, g.cfg.Engine.Durable)
+		if err := s.leave(ctx, m, g.cfg.Engine.Durable); errors.Is(err, ErrMachineBusy) {
+			return err
+		}
 	}
+	return nil
 }
 
 // Leave departs from the group for all handles, and forgets a durable log. It returns an error if the departure was not acknowledged before ctx
@@ -295,21 +304,48 @@ func (s *Service) Leave(ctx context.Context, g *Group) error {
 }
 
 // leave takes the group out of service: departure within ctx, then engine and machine, bonds, entry, log. With keep the
-// membership stays, for the node's next start. The caller has set m.last, or nobody else can reach m.
+// membership stays, for the node's next start. The caller has set m.last, or nobody else can reach m. If the program's
+// own code does not return in time the rest is done once it does, by a goroutine that outlives the call.
 func (s *Service) leave(ctx context.Context, m *membership, keep bool) error {
 	g := m.group
 	err := g.depart(ctx, keep)
-	g.stop() // before the bonds end, so that the others hear that this member is gone for good
+	ended := g.stop(ctx) // before the bonds end, so that the others hear that this member is gone for good
 	s.withdraw(g)
-	if !keep {
-		g.forgetLog()
+	release := func() {
+		if !keep {
+			g.forgetLog()
+		}
+		g.closeLog()
+		if !keep {
+			g.forgetImages() // which the log may need as long as it is there
+		}
 	}
-	g.closeLog()
-	if !keep {
-		g.forgetImages() // which the log may need as long as it is there
+	if has(ended) {
+		release()
+		s.forget(m)
+		return err
 	}
-	s.forget(m)
-	return err
+	s.linger(m, ended, release)
+	return errors.Join(err, fmt.Errorf("groups: close %s: %w", g.cfg.ID.Short(), ErrMachineBusy))
+}
+
+// linger leaves a group that is over to itself until the program's own code returns. Its log stays open until then.
+func (s *Service) linger(m *membership, ended <-chan struct{}, release func()) {
+	m.group.log.Warn("the group is over, but the program still applies a command, or reads or writes a state; the log is released when that returns")
+	s.mu.Lock()
+	m.late = true
+	close(m.gone)
+	s.mu.Unlock()
+	s.metrics.active.Dec()
+	go func() {
+		<-ended
+		release()
+		s.mu.Lock()
+		delete(s.groups, m.group.cfg.ID)
+		s.mu.Unlock()
+		s.metrics.forget(m.group.cfg.ID)
+		m.group.log.Info("what the program still did for a closed group has ended")
+	}()
 }
 
 // withdraw ends the bonds of a group and takes it off the peer entry.
@@ -339,7 +375,8 @@ func (s *Service) retire(g *Group) {
 	s.wg.Go(func() { s.withdraw(g) })
 }
 
-// Close departs from all groups, or stops those with a durable log, within ctx and waits for everything the service started.
+// Close departs from all groups, or stops those with a durable log, within ctx and waits for everything the service
+// started, except for code of the program that does not return; see ErrMachineBusy.
 func (s *Service) Close(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -370,7 +407,7 @@ func (s *Service) Close(ctx context.Context) error {
 	s.mesh.Close()
 	s.stopTicker()
 	s.wg.Wait()
-	s.crew.close()
+	s.dismiss()
 	return errors.Join(errs...)
 }
 
@@ -380,15 +417,42 @@ func (s *Service) Kill() {
 	s.stopTicker()
 	s.bulk.close()
 	s.mesh.Kill()
+	var wg sync.WaitGroup
 	for _, m := range all {
-		<-m.ready
-		if m.err == nil {
-			m.group.kill()
-			m.group.closeLog()
-		}
+		wg.Go(func() {
+			<-m.ready
+			if m.err != nil {
+				return
+			}
+			ended := m.group.kill()
+			s.mu.Lock()
+			mine := !m.last
+			m.last = true
+			s.mu.Unlock()
+			switch {
+			case !mine: // whoever takes it out of service closes the log
+				<-m.gone
+			case has(ended):
+				m.group.closeLog()
+			default:
+				s.linger(m, ended, m.group.closeLog)
+			}
+		})
 	}
+	wg.Wait()
 	s.wg.Wait()
-	s.crew.close()
+	s.dismiss()
+}
+
+// dismiss ends the crew, once no group has work for it but those that the program's own code keeps.
+func (s *Service) dismiss() {
+	s.mu.Lock()
+	linger := false
+	for _, m := range s.groups {
+		linger = linger || m.late
+	}
+	s.mu.Unlock()
+	s.crew.close(!linger)
 }
 
 // shut refuses further joins and returns the memberships there are.
