@@ -58,24 +58,17 @@ func TestQuietSubscriptionOutlivesItsConnection(t *testing.T) {
 	})
 }
 
-// After a partition consumers are subscribed again soon after the nodes are connected, however long it lasted.
+// After a partition consumers are subscribed again as soon as the nodes are connected, however long it lasted.
 func TestSubscriptionFollowsConnection(t *testing.T) {
 	world(t, nodes(2), func(t *testing.T, net *testnet.Sim) {
-		p := produce[msg](t, net.Node(0))
+		produce[msg](t, net.Node(0))
 		c := consume[msg](t, net.Node(1))
-		for range 3 {
-			within(t, 10*time.Second, "subscribed", subscribed(c.When()))
-			net.Isolate(1)
-			within(t, 20*time.Second, "unsubscribed", c.When().Unsubscribed)
-			time.Sleep(2 * time.Minute)
-			net.Heal()
-			net.WaitFor("a connection", func() bool {
-				return net.Node(0).Node().Host.Connected(net.Node(1).ID())
-			})
-			begin := time.Now()
-			within(t, 5*time.Minute, "subscribed again", subscribed(c.When()))
-			t.Logf("after %v", time.Since(begin))
-		}
-		_ = p
+		within(t, 10*time.Second, "subscribed", subscribed(c.When()))
+		net.Isolate(1)
+		within(t, 20*time.Second, "unsubscribed", c.When().Unsubscribed)
+		time.Sleep(2 * time.Minute)
+		net.Heal()
+		net.WaitFor("a connection", func() bool { return net.Node(0).Node().Host.Connected(net.Node(1).ID()) })
+		within(t, time.Second, "subscribed again", subscribed(c.When()))
 	})
 }

@@ -413,6 +413,30 @@ func (s *Service) unreachable(u *upstream, err error) {
 	}
 }
 
+// connected takes note of a new connection.
+func (s *Service) connected(ev transport.Event) {
+	if ev.Kind != transport.Connected {
+		return
+	}
+	s.freshMu.Lock()
+	s.fresh[ev.Peer] = true
+	s.freshMu.Unlock()
+	s.nudge()
+}
+
+// forgive lets peers be dialled at once to which there is a connection again: that they were out of reach says nothing any
+// more.
+func (s *Service) forgive() {
+	s.freshMu.Lock()
+	defer s.freshMu.Unlock()
+	for peer := range s.fresh {
+		if u := s.peers[peer]; u != nil {
+			u.attempts.settled()
+		}
+	}
+	clear(s.fresh)
+}
+
 // run runs a trunk to a peer until it ends.
 func (s *Service) run(u *upstream, stream transport.Stream) {
 	c := &client{trunk: newTrunk(stream), svc: s, inlets: make(map[uint32]*inlet), retries: make(map[id.ID]struct{})}

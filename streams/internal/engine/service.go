@@ -58,6 +58,9 @@ type Service struct {
 	sources map[*Source]struct{}
 	served  map[*server]struct{}
 	closing bool
+
+	freshMu sync.Mutex
+	fresh   map[id.PeerID]bool // peers to which a connection has come up since the last look; guarded by freshMu
 }
 
 // Start opens the service of a node. It is meant for node.Attach.
@@ -76,6 +79,7 @@ func Start(n *node.Node) (*Service, error) {
 		served:   make(map[*server]struct{}),
 		turned:   make(map[turnedKey]*Refusal),
 		checking: make(chan struct{}, 16),
+		fresh:    make(map[id.PeerID]bool),
 	}
 	s.host.Handle(wire.Protocol, s.serve)
 	go s.loop()
@@ -120,6 +124,7 @@ func (s *Service) loop() {
 	defer close(s.looped)
 	changed, stop := s.disc.Watch()
 	defer stop()
+	defer s.host.Watch(s.connected)()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -141,6 +146,7 @@ func (s *Service) loop() {
 // for not before something happens.
 func (s *Service) look() time.Time {
 	s.runPosted() // what is posted meanwhile is for the next look
+	s.forgive()
 	catalog := s.disc.Catalog()
 	s.round++
 	plan := schedule{now: time.Now(), round: s.round, wanted: make(map[id.PeerID]bool)}
