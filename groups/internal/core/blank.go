@@ -29,8 +29,19 @@ func (r *Replica) PeerUp(now time.Duration, who id.PeerID) {
 		return
 	}
 	r.sendHello(who, false)
-	if r.rn != nil && r.leaderPeer() == who {
+	if r.rn == nil {
+		return
+	}
+	if r.leaderPeer() == who {
 		r.client.retry, r.reads.retry = true, true
+	}
+	if r.isLeader() && r.fatal == nil {
+		// What was under way to the member is lost, and it may be in a new life that has to hear what is committed: an
+		// append tells it, a heartbeat does not.
+		for _, row := range r.table.ByPeer(who) {
+			r.rn.ReportUnreachable(row.ID)
+			r.stirred = true
+		}
 	}
 }
 

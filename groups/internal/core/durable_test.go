@@ -175,6 +175,36 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// A durable member that restarts sooner than the leader misses it is online again although nobody says anything in the group.
+// Found by a fault run with idle groups.
+func TestResumeInAnIdleGroup(t *testing.T) {
+	t.Parallel()
+	c := newCluster()
+	c.tune = func(cfg *Config) { cfg.Durable, cfg.DurableRemoval = true, time.Minute }
+	c.form("a", "b", "c")
+	c.pass(10 * time.Second)
+	f := c.followers()[0]
+	c.crash(f, true)
+	cfg := testConfig(f.peer, 99)
+	c.tune(&cfg)
+	n := &testNode{name: f.name, peer: f.peer, cluster: c}
+	var err error
+	if n.eng, err = New(cfg, f.eng.log); err != nil {
+		t.Fatal(err)
+	}
+	c.nodes = append(c.nodes, n)
+	n.eng.Tick(c.now)
+	n.flush()
+	for _, o := range c.nodes {
+		if o != n && !o.dead {
+			c.bond(o, n)
+		}
+	}
+	if !c.until(10*time.Second, func() bool { return n.status != nil && n.status.Online }) {
+		t.Errorf("not online: %+v", n.status)
+	}
+}
+
 // A member whose log lost the end of what it had acknowledged does not go on as if nothing had happened, and does not wait
 // for a leader that cannot know better: it says so. Found by a fault run that cut a log off.
 func TestLossIsNoted(t *testing.T) {
