@@ -50,6 +50,7 @@ var layers = []layer{
 	{70, "collections/...", "collections are state machines in groups"},
 	{80, "testnet", "networks for tests of what stands below"},
 	{80, "internal/arch", "reads the graph and imports nothing"},
+	{80, "internal/faultrun", "tests that run nodes as processes; it has no code"},
 	{90, "internal/bench/...", "measures the public packages"},
 	{90, "examples/...", "programs"},
 	{90, "cmd/...", "programs"},
