@@ -75,6 +75,9 @@ func (c *cluster) check(history []*op, final [kinds]*book, forked bool) *verdict
 		all[o.Group] = append(all[o.Group], o)
 	}
 	for k := range kinds {
+		if !forked || !c.settings.Surface || k != counter {
+			told[k] = nil // the others take everything over
+		}
 		v.account(k, all[k], final[k], told[k], forked)
 		if !forked {
 			v.linearize(k, all[k], final[k], time.Since(c.began))
@@ -123,7 +126,7 @@ func (v *verdict) account(group int, history []*op, b *book, told map[uint64]boo
 	}
 	for what, o := range sent {
 		switch {
-		case o.Outcome == yes && at[what] == 0 && forked && told[what]:
+		case o.Outcome == yes && at[what] == 0 && told[what]:
 			v.reported++
 		case o.Outcome == yes && at[what] == 0:
 			v.violate(&v.lost, "%s: %+v was acknowledged and is not in the log", name, *o)

@@ -115,15 +115,6 @@ func (c *cluster) peer(i int) id.PeerID {
 	return id.PeerIDOf(ed25519.NewKeyFromSeed(digest[:]))
 }
 
-func (c *cluster) indexOf(p id.PeerID) int {
-	for i := range c.nodes {
-		if c.peer(i) == p {
-			return i
-		}
-	}
-	return -1
-}
-
 // startAll starts nodes and waits until their groups are whole.
 func (c *cluster) startAll() {
 	c.t.Helper()

@@ -357,7 +357,10 @@ func step(h *harm, ctx context.Context, rng *rand.Rand) error {
 		if rng.IntN(5) == 0 {
 			by = between(rng, -time.Hour, time.Hour)
 		}
-		if err := h.c.nodes[i].stepClock(by); err != nil {
+		if err := h.c.nodes[i].stepClock(by); errors.Is(err, errNoClock) {
+			h.c.note("%v", err)
+			return errNotNow
+		} else if err != nil {
 			return err
 		}
 		if !h.pause(ctx, between(rng, 0, 6*time.Second)) {
