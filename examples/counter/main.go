@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mosaik-go/mosaik"
@@ -50,6 +51,8 @@ func main() {
 }
 
 func run(ctx context.Context, name string) error {
+	var following sync.WaitGroup
+	defer following.Wait() // it ends with the network
 	net, err := mosaik.New(ctx, name)
 	if err != nil {
 		return err
@@ -67,7 +70,7 @@ func run(ctx context.Context, name string) error {
 	leader, _ := group.Leader()
 	fmt.Printf("online with %d member(s), led by %s. Type +3 or -1, or nothing to read.\n", len(group.Members()), leader.Short())
 
-	go follow(ctx, group)
+	following.Go(func() { follow(ctx, group) })
 	input := make(chan string)
 	go scan(input)
 	for {
