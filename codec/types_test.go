@@ -11,10 +11,14 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/mosaik-go/mosaik/codec"
+	"go.uber.org/goleak"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mosaik-go/mosaik/codec"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // refused checks that For has no codec for a type, and that the error names what is wrong.
 func refused[T any](t *testing.T, want string, opts ...codec.Option) {

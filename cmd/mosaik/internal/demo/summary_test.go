@@ -3,7 +3,11 @@ package demo
 import (
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestBalance(t *testing.T) {
 	t.Parallel()
