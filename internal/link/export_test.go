@@ -10,5 +10,8 @@ func (w *Writer) Held() int {
 	return cap(w.buf)
 }
 
+// Done is closed when the writer's goroutine has ended.
+func (w *Writer) Done() <-chan struct{} { return w.done }
+
 // CodeNames returns every code that has a name.
 func CodeNames() map[Code]string { return codeNames }

@@ -258,9 +258,6 @@ func (w *Writer) Abort(code Code) {
 	<-w.done
 }
 
-// Done is closed when the writer has ended.
-func (w *Writer) Done() <-chan struct{} { return w.done }
-
 // Err returns why the writer ended; nil while it lives and after an orderly Close.
 func (w *Writer) Err() error {
 	w.mu.Lock()

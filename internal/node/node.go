@@ -60,8 +60,7 @@ type Node struct {
 	services []attached // in order of attachment
 	closing  bool
 
-	closed   chan struct{} // closed when the end has begun
-	ended    chan struct{} // and when it is done
+	ended    chan struct{} // closed when Close or Kill is done
 	closeErr error         // of later calls; written before ended is closed
 }
 
@@ -82,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	n := &Node{Config: cfg, closed: make(chan struct{}), ended: make(chan struct{})}
+	n := &Node{Config: cfg, ended: make(chan struct{})}
 	host, err := cfg.NewHost(transport.Config{
 		Network: cfg.Network,
 		Key:     cfg.Key,
@@ -117,9 +116,6 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 
 // ID returns the node's identity.
 func (n *Node) ID() id.PeerID { return n.Host.ID() }
-
-// Closed is closed once the node has begun to close.
-func (n *Node) Closed() <-chan struct{} { return n.closed }
 
 // Attach returns the service of the given name, starting it with start if it is not there yet. start runs under a lock:
 // it must not block and must not attach. After Close it fails with [ErrClosed].
@@ -199,7 +195,6 @@ func (n *Node) stopAttaching() (services []attached, first bool) {
 		return nil, false
 	}
 	n.closing = true
-	close(n.closed)
 	services = slices.Clone(n.services)
 	slices.Reverse(services)
 	return services, true

@@ -57,9 +57,6 @@ func SignEntry(e *Entry, key ed25519.PrivateKey) *Signed {
 // Verify checks the signature.
 func (s *Signed) Verify() error { return verify(s.Peer, domainEntry, s.Network, s.Body, &s.Sig) }
 
-// Same reports whether the two are byte-identical.
-func (s *Signed) Same(o *Signed) bool { return s == o || s.Sig == o.Sig && bytes.Equal(s.Body, o.Body) }
-
 // Append appends the encoding to dst: the length of the body, the body, the signature.
 func (s *Signed) Append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s.Body)))

@@ -6,15 +6,14 @@ package demo
 
 // Orders.
 const (
-	orderGo     = "go"     // start sending commands
-	orderPause  = "pause"  // stop sending, wait for what is under way
-	orderAudit  = "audit"  // report the tallies of all names given after the word, by strong reads
-	orderFinish = "finish" // close the network and exit
+	orderGo    = "go"    // start sending commands
+	orderPause = "pause" // stop sending, wait for what is under way
+	orderAudit = "audit" // report the tallies of all names given after the word, by strong reads
 )
 
 // report is what a worker says. Every report carries the full status; Kind tells what caused it.
 type report struct {
-	Kind string `json:"kind"` // "status", "paused", "audit" or "failed"
+	Kind string `json:"kind"` // "status", "paused" or "audit"
 
 	Peer      string `json:"peer"`      // short id
 	Peers     int    `json:"peers"`     // other nodes in the catalog
@@ -27,10 +26,8 @@ type report struct {
 	Committed uint64 `json:"committed"` // commands applied here
 	Total     int64  `json:"total"`     // local sum
 
-	Sent    int64 `json:"sent"`    // amount of all commands handed to the group
 	Acked   int64 `json:"acked"`   // amount of all acknowledged
 	Unknown int64 `json:"unknown"` // amount of those whose outcome was not learned
-	Refused int64 `json:"refused"` // amount of those that surely were not applied
 	Calls   int64 `json:"calls"`   // number of acknowledged commands
 	P50     int64 `json:"p50"`     // latency of acknowledged commands, microseconds
 	P99     int64 `json:"p99"`
