@@ -4,6 +4,7 @@ package faultrun
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -65,6 +66,7 @@ func TestNextCommand(t *testing.T) {
 			name = "durable"
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t, 3, durable, settings{Expect: 3})
 			c.startAll()
 			for _, f := range []struct {
@@ -115,8 +117,6 @@ func TestNextCommand(t *testing.T) {
 	}
 }
 
-var nextID uint64 = 1 << 63
-
 // nextCommand returns how long a member takes to have a command accepted.
 func (c *cluster) nextCommand(t *testing.T, by int) time.Duration {
 	t.Helper()
@@ -124,8 +124,7 @@ func (c *cluster) nextCommand(t *testing.T, by int) time.Duration {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
-		nextID++
-		r, err := c.nodes[by].living().ask(ctx, request{Ask: "do", Group: register, Command: command{ID: nextID, Do: write, New: 1}})
+		r, err := c.nodes[by].living().ask(ctx, request{Ask: "do", Group: register, Command: command{ID: rand.Uint64(), Do: write, New: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}
