@@ -17,6 +17,7 @@ type metrics struct {
 	resting     prometheus.Gauge
 	pulses      prometheus.Counter
 	pulseFrames prometheus.Counter
+	handedOver  prometheus.Counter
 
 	bonds     *prometheus.GaugeVec
 	sent      *prometheus.CounterVec
@@ -69,6 +70,8 @@ func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
 
 		pulses:      counter("pulses_sent", "Heartbeats of groups at rest, and answers to them.").WithLabelValues(),
 		pulseFrames: counter("pulse_frames_sent", "Frames that carried the heartbeats of groups at rest and the answers to them, one per peer and time.").WithLabelValues(),
+
+		handedOver: counter("leaderships_handed_over", "Groups whose leadership this process gave away since it led too many.").WithLabelValues(),
 
 		bonds:     gauge("bonds_active", "Peers of the group with a proven link.", "group"),
 		sent:      counter("bonds_messages_sent", "Group messages sent.", "group"),

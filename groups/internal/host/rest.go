@@ -109,5 +109,8 @@ func (s *Service) tickEvery(ticks <-chan time.Time, done <-chan struct{}) {
 			g.tick(turn, &round)
 		}
 		round.Send()
+		if turn%balanceEvery == 0 {
+			s.balance(all)
+		}
 	}
 }

@@ -13,8 +13,9 @@ import (
 // State is what is known of a group at one moment. It is immutable.
 type State struct {
 	core.Status
-	Bonds []BondInfo // by peer id
-	Ended error      // why the group is over on this node, nil while it is not
+	LedSince time.Duration // clock when the present leader was first known
+	Bonds    []BondInfo    // by peer id
+	Ended    error         // why the group is over on this node, nil while it is not
 
 	next chan struct{} // closed when another state replaces this one
 }
@@ -154,7 +155,13 @@ func (g *Group) Time(at time.Duration) time.Time {
 
 // publish shows a new status of the engine, and tells events and metrics what changed.
 func (g *Group) publish(status *core.Status) {
-	before, after := g.state.change(func(s *State) { s.Status = *status })
+	now := g.svc.now()
+	before, after := g.state.change(func(s *State) {
+		if s.Leader != status.Leader {
+			s.LedSince = now
+		}
+		s.Status = *status
+	})
 	if before == after {
 		return
 	}
