@@ -33,7 +33,8 @@ type outlet struct {
 	lane      *fan.Lane
 	begun     bool         // the acceptance was told, or is told first
 	accept    *wire.Accept // to be told first
-	confirmed bool         // the consumer knows of the acceptance
+	heard     bool         // the consumer has confirmed it
+	confirmed bool         // and the loop has seen that
 	listed    bool         // the port knows that there is something
 	yielding  bool         // items that find no room are dropped
 	draining  bool
@@ -194,16 +195,18 @@ func (o *outlet) credit(c wire.Credit) {
 		o.consumed = c
 		o.notifyLocked()
 	}
-	first := o.begun && !o.confirmed
+	first := o.begun && !o.heard
+	o.heard = o.heard || first
 	o.mu.Unlock()
 	if first {
-		o.confirm()
+		o.sink.svc.post(o.confirm)
 	}
 }
 
-// confirm begins the subscription: the consumer knows of it.
+// confirm begins the subscription: the consumer knows of it. Only the loop calls it, so that whoever sees the channel finds
+// the producer online, if that makes it so.
 func (o *outlet) confirm() {
-	o.sink.roster.add(o.channel)
+	o.sink.roster.admit(o.channel)
 	o.mu.Lock()
 	o.confirmed = true
 	o.notifyLocked()

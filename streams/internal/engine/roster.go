@@ -47,6 +47,17 @@ func (r *roster) add(c *Channel) {
 	r.poke()
 }
 
+// admit is add, and judges the online state first. Only the service's loop calls it.
+func (r *roster) admit(c *Channel) {
+	now := r.judge(peersOf(append(slices.Clip(r.list()), c)))
+	r.mu.Lock()
+	if r.closed == nil {
+		r.online.Store(now)
+	}
+	r.mu.Unlock()
+	r.add(c)
+}
+
 func (r *roster) remove(c *Channel) {
 	r.mu.Lock()
 	r.channels = slices.DeleteFunc(slices.Clone(r.channels), func(o *Channel) bool { return o == c })
