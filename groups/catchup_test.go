@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -230,6 +231,55 @@ func TestCatchUpLarge(t *testing.T) {
 				if f.restores.Load() == 0 {
 					t.Errorf("follower %d did not need the state", i+1)
 				}
+			}
+		})
+	}
+}
+
+// The same without states: who comes late replays the log, however long it is and in whatever pieces it was written.
+//
+// spec: groups/catchup/one_leader_one_follower_large
+func TestCatchUpByLog(t *testing.T) {
+	t.Parallel()
+	for _, piece := range []int{7, 20, 100, 1000} {
+		t.Run(fmt.Sprint(piece), func(t *testing.T) {
+			t.Parallel()
+			net := testnet.Loopback(t, 1)
+			key := groups.RandomKey()
+			g := []*counterGroup{join(t, net.Node(0), key)}
+			within(t, bootstrapLimit, "online", g[0].When().Online)
+			write := func(g *counterGroup, want groups.Range) {
+				t.Helper()
+				var amounts []int64
+				for i := range int64(200) {
+					amounts = append(amounts, i)
+				}
+				first := want.First
+				for part := range slices.Chunk(amounts, piece) {
+					done := must(t, 5*time.Second, "execute many", func(ctx context.Context) (groups.Batch[int64], error) {
+						return g.ExecuteMany(ctx, part...)
+					})
+					equal(t, "range", done.Range, groups.Range{First: first, Last: first + groups.Index(len(part)) - 1})
+					first = done.Range.Last + 1
+				}
+				equal(t, "end", first-1, want.Last)
+			}
+			late := func(index groups.Index, value int64) {
+				t.Helper()
+				net.Add()
+				net.DiscoverAll(t.Context())
+				n := join(t, net.Node(len(g)), key)
+				g = append(g, n)
+				within(t, 20*time.Second, "catching up", ctxArg(n.When().Committed().Reaches, index))
+				equal(t, "value", query(t, n, groups.Weak).Value, value)
+			}
+			write(g[0], groups.Range{First: 1, Last: 200})
+			late(200, 19900)
+			write(g[1], groups.Range{First: 201, Last: 400})
+			within(t, 20*time.Second, "the leader has it", ctxArg(g[0].When().Committed().Reaches, 400))
+			late(400, 39800)
+			for _, g := range g {
+				equal(t, "value everywhere", query(t, g, groups.Weak).Value, 39800)
 			}
 		})
 	}

@@ -62,18 +62,18 @@ func (s *summary) print(out io.Writer) {
 			tallies = st.audited.Tallies
 		}
 	}
-	fmt.Fprintf(out, "\n%-8s %-8s %14s %14s %10s\n", "process", "", "acknowledged", "in the group", "unknown")
+	fmt.Fprintf(out, "\n%-8s %-8s %20s %20s %16s\n", "process", "", "amount acknowledged", "amount in the group", "amount unknown")
 	for _, st := range s.states {
 		fate := "alive"
 		if st.killed {
 			fate = "killed"
 		}
-		fmt.Fprintf(out, "%-8s %-8s %14d %14d %10d\n", st.name, fate, st.last.Acked, tallies[st.name], st.last.Unknown)
+		fmt.Fprintf(out, "%-8s %-8s %20d %20d %16d\n", st.name, fate, st.last.Acked, tallies[st.name], st.last.Unknown)
 		acked += st.last.Acked
 		held += tallies[st.name]
 	}
-	fmt.Fprintf(out, "%-8s %-8s %14d %14d\n\n", "sum", "", acked, held)
-	fmt.Fprintf(out, "commands acknowledged   %d\n", calls)
+	fmt.Fprintf(out, "%-8s %-8s %20d %20d\n\n", "sum", "", acked, held)
+	fmt.Fprintf(out, "commands acknowledged   %d, each of which adds an amount from 1 to %d\n", calls, maxAmount)
 	fmt.Fprintf(out, "latency p50 / p99       %v / %v (slowest process)\n", time.Duration(p50)*time.Microsecond, time.Duration(p99)*time.Microsecond)
 	fmt.Fprintf(out, "kill to new leader      %v (all survivors agree)\n", s.takeover.Round(time.Millisecond))
 	fmt.Fprintf(out, "longest pause           %v without an acknowledgement at a survivor\n", time.Duration(gap)*time.Millisecond)
