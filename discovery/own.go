@@ -35,8 +35,9 @@ func (d *Discovery) Me() PeerEntry { return d.Catalog().Local().PeerEntry }
 func (d *Discovery) MeSigned() SignedPeerEntry { return SignedPeerEntry{d.Catalog().Local().signed} }
 
 // AddTags puts tags on this node's entry. Like all changes of it, it shows in the local catalog before it returns, spreads
-// to the network at once, and makes no new version if it changes nothing. It fails with a [*LimitError] when the entry
-// would become too large, without changing it, and with [ErrClosed].
+// to the network at once, and makes no new version if it changes nothing. It waits while another change is made, and up
+// to a second when there were more than a thousand within the last one. It fails with a [*LimitError] when the entry would
+// become too large, without changing it, and with [ErrClosed].
 func (d *Discovery) AddTags(names ...string) error { return d.changeOwn("add tags", addTags(names)) }
 
 // RemoveTags takes tags off this node's entry.

@@ -102,7 +102,8 @@ func (s *syncs) serve(ctx context.Context, p PeerID) (done func(), ok bool) {
 
 // Dial tells this node of peers: their addresses are remembered, each is connected to and asked for what it knows. It
 // returns when all have answered or failed, or ctx ends; the error joins the failures. Peers that could not be reached are
-// tried again, with growing pauses, as long as they are not in the catalog.
+// tried again, with growing pauses, as long as they are not in the catalog. Eight are reached at a time. Also
+// without a deadline in ctx an attempt to connect ends after about 10 s, and an exchange after 30 s.
 func (d *Discovery) Dial(ctx context.Context, peers ...PeerAddr) error {
 	if d.closed() {
 		return ErrClosed
@@ -127,7 +128,8 @@ func (d *Discovery) Dial(ctx context.Context, peers ...PeerAddr) error {
 }
 
 // SyncWith compares catalogs with one peer and exchanges what differs, in both directions. When it returns nil both
-// catalogs show everything that the other had. Without addresses the peer is reached by what this node already knows.
+// catalogs show everything that the other had. Without addresses the peer is reached by what this node already knows. It
+// waits while another comparison with the peer goes on. The node itself fails with [ErrSelf].
 func (d *Discovery) SyncWith(ctx context.Context, peer PeerAddr) error {
 	switch {
 	case d.closed():
