@@ -82,7 +82,50 @@ func TestDependenciesAreExplained(t *testing.T) {
 	}
 }
 
+// Tests that the documentation names are there.
+func TestNamedTestsExist(t *testing.T) {
+	t.Parallel()
+	tests := make(map[string]bool)
+	walk(t, "_test.go", func(_, text string) {
+		for _, m := range testFunc.FindAllStringSubmatch(text, -1) {
+			tests[m[1]] = true
+		}
+	})
+	named := 0
+	walk(t, ".md", func(path, text string) {
+		for _, name := range testName.FindAllString(fenced.ReplaceAllString(text, ""), -1) {
+			if named++; !tests[name] {
+				t.Errorf("%s names %s, which does not exist", path, name)
+			}
+		}
+	})
+	if named == 0 {
+		t.Error("no name of a test was found")
+	}
+}
+
+// walk calls fn for each file of the module whose name ends so.
+func walk(t *testing.T, end string, fn func(path, text string)) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, end) {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			fn(path, string(text))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 var (
+	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz|Example)\w+)\(`)
+	testName = regexp.MustCompile(`\b(?:Test|Benchmark|Fuzz)[A-Z]\w*`)
+
 	link    = regexp.MustCompile(`\]\(([^)]+)\)`)
 	fenced  = regexp.MustCompile("(?s)\n```.*?\n```")
 	inline  = regexp.MustCompile("`[^`\n]*`")
@@ -94,15 +137,8 @@ var (
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	checked := 0
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".md" {
-			return err
-		}
-		page, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		prose := inline.ReplaceAllString(fenced.ReplaceAllString(string(page), ""), "")
+	walk(t, ".md", func(path, page string) {
+		prose := inline.ReplaceAllString(fenced.ReplaceAllString(page, ""), "")
 		for _, m := range link.FindAllStringSubmatch(prose, -1) {
 			if strings.Contains(m[1], "://") {
 				continue
@@ -120,11 +156,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 				t.Errorf("%s: %s has no heading #%s", path, target, anchor)
 			}
 		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if checked < 20 {
 		t.Errorf("only %d links were found", checked)
 	}
