@@ -354,7 +354,9 @@ func TestDiskFullStopsTheGroup(t *testing.T) {
 	tm.write(0, "three")
 	tm.net.Kill(2)
 	tm.write(1, "four") // by now the second has happened, or will not
-	res, queryErr := tm.groups[0].Query(ctx, struct{}{}, groups.Strong)
+	patient, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	res, queryErr := tm.groups[0].Query(patient, struct{}{}, groups.Strong)
 	if queryErr != nil {
 		t.Fatal(queryErr)
 	}
