@@ -182,8 +182,15 @@ func inMemory(t testing.TB, dir string) *vfs.MemFS {
 // TestGarbled damages what was written long before the end: that must be noticed, never answered with less.
 func TestGarbled(t *testing.T) {
 	t.Parallel()
+	t.Run("large", func(t *testing.T) { testGarbled(t, 200) })
+	t.Run("six", func(t *testing.T) { testGarbled(t, 6) })
+	t.Run("within one block", func(t *testing.T) { testGarbled(t, 4) })
+}
+
+func testGarbled(t *testing.T, batches int) {
+	t.Parallel()
 	w := &load{rng: rand.New(rand.NewPCG(5, 6))}
-	dir := written(t, w, 200)
+	dir := written(t, w, batches)
 	path, whole := walOf(t, dir)
 	rng := rand.New(rand.NewPCG(7, 8))
 	times := 300

@@ -151,6 +151,9 @@ func (s *store) openDB() (err error) {
 			s.log.Warn("the disk is slow", "file", i.Path, "op", i.OpType.String(), "for", i.Duration)
 		},
 	}
+	if err := checkWAL(s.guard, s.dir); err != nil {
+		return err
+	}
 	s.opening.Store(true)
 	defer s.opening.Store(false)
 	s.db, err = pebble.Open(s.dir, &pebble.Options{
@@ -159,7 +162,7 @@ func (s *store) openDB() (err error) {
 		Cache:                       s.cache,
 		Logger:                      dbLogger{s},
 		EventListener:               &listener,
-		FormatMajorVersion:          pebble.FormatNewest, // has what tells a damaged log of the database from a cut-off one
+		FormatMajorVersion:          pebble.FormatNewest, // whose logs tell damage from a cut-off end, see also checkWAL
 		MemTableSize:                memTable,
 		MemTableStopWritesThreshold: 4,
 		FlushDelayDeleteRange:       freeAfter,
