@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 
@@ -27,6 +28,8 @@ const maxConduct = 1024
 
 // conduct remembers how peers behave.
 type conduct struct {
+	scolds *rate.Limiter // of warnings in the log
+
 	mu    sync.Mutex
 	peers map[PeerID]*record
 }
@@ -37,7 +40,9 @@ type record struct {
 	serves  *rate.Limiter
 }
 
-func newConduct() *conduct { return &conduct{peers: make(map[PeerID]*record)} }
+func newConduct() *conduct {
+	return &conduct{scolds: rate.NewLimiter(rate.Every(scoldEvery), scoldBurst), peers: make(map[PeerID]*record)}
+}
 
 // of returns the record of a peer. The mutex is held.
 func (c *conduct) of(p PeerID, now time.Time) *record {
@@ -87,15 +92,31 @@ func (c *conduct) mayAsk(p PeerID, now time.Time) bool {
 	return c.of(p, now).serves.AllowN(now, 1)
 }
 
+// Warnings about misbehaviour that are logged at once, and then one each second; identities cost nothing, so there may be
+// any number. Those beyond are for the debug level, and the counters count all.
+const (
+	scoldBurst = 20
+	scoldEvery = time.Second
+)
+
+// scold logs what was done about a peer that misbehaved.
+func (d *Discovery) scold(what string, p PeerID, reason string) {
+	level := slog.LevelWarn
+	if !d.conduct.scolds.Allow() {
+		level = slog.LevelDebug
+	}
+	d.log.Log(d.loopCtx, level, what, "peer", p.Short(), "reason", reason)
+}
+
 // blame holds a violation against a peer: its connections are closed, and at the third within ten minutes it is banned.
 func (d *Discovery) blame(p PeerID, what string) {
 	d.store.refuse("violation")
 	if d.conduct.strike(p, time.Now()) {
-		d.log.Warn("peer banned", "peer", p.Short(), "reason", what)
+		d.scold("peer banned", p, what)
 		d.store.refuse("banned")
 		d.host.Ban(p, banFor)
 		return
 	}
-	d.log.Warn("peer disconnected", "peer", p.Short(), "reason", what)
+	d.scold("peer disconnected", p, what)
 	d.host.Disconnect(p, link.CodeProtocolViolation)
 }

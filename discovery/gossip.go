@@ -174,7 +174,7 @@ func (d *Discovery) fail(s transport.Stream, err error) {
 	switch {
 	case errors.Is(err, wire.ErrBadSignature):
 		s.Abort(link.CodeProtocolViolation)
-		d.log.Warn("peer banned", "peer", s.Peer().Short(), "reason", err)
+		d.scold("peer banned", s.Peer(), err.Error())
 		d.store.refuse("banned")
 		d.host.Ban(s.Peer(), banFor)
 		return

@@ -405,6 +405,28 @@ func TestMadeUpReasons(t *testing.T) {
 	})
 }
 
+// However many peers misbehave, they cannot fill the log.
+func TestManyViolators(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		nodes := w.nodes(2, nodeOptions{})
+		const many = 100
+		for range many {
+			s := w.attacker(t).open(nodes[0], protocolGossip)
+			s.Write(framed(wire.Alive{}))
+			if got := verdict(t, s); got != link.CodeProtocolViolation {
+				t.Errorf("refused with %v", got)
+			}
+		}
+		if got := nodes[0].Status().Refused["violation"]; got != many {
+			t.Errorf("%d violations were counted, want %d", got, many)
+		}
+		warned := nodes[0].log.count(`level=WARN msg="peer disconnected"`)
+		if warned < scoldBurst || warned > scoldBurst+10 {
+			t.Errorf("%d warnings about %d peers", warned, many)
+		}
+	})
+}
+
 // A comparison that does not end is ended.
 func TestEndlessComparison(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -277,8 +277,10 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	return l.buf.Write(p)
 }
 
-func (l *logBuffer) has(text string) bool {
+func (l *logBuffer) has(text string) bool { return l.count(text) > 0 }
+
+func (l *logBuffer) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Contains(l.buf.String(), text)
+	return strings.Count(l.buf.String(), text)
 }

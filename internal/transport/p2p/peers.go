@@ -173,7 +173,7 @@ func (h *host) Ban(p id.PeerID, d time.Duration) {
 	h.mu.Lock()
 	h.banLocked(p, time.Now().Add(d))
 	h.mu.Unlock()
-	h.log.Warn("peer banned", "peer", p.Short(), "for", d)
+	h.log.Debug("peer banned", "peer", p.Short(), "for", d)
 	h.Disconnect(p, link.CodeBanned)
 }
 
