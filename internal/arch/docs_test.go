@@ -133,22 +133,37 @@ var (
 	noWord  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
+// Whoever starts at the README finds every page. The page of what is still owed comes and goes.
+func TestPagesAreReachable(t *testing.T) {
+	t.Parallel()
+	reached := map[string]bool{filepath.Join(root, "docs/status.md"): true}
+	for next := []string{filepath.Join(root, "README.md")}; len(next) > 0; {
+		page := next[0]
+		next = next[1:]
+		if reached[page] || filepath.Ext(page) != ".md" {
+			continue
+		}
+		reached[page] = true
+		for _, target := range links(page, readPage(t, strings.TrimPrefix(page, root+"/"))) {
+			file, _, _ := strings.Cut(target, "#")
+			next = append(next, file)
+		}
+	}
+	walk(t, ".md", func(path, _ string) {
+		if !reached[path] {
+			t.Errorf("no link leads from the README to %s", path)
+		}
+	})
+}
+
 // Links within the documentation lead somewhere.
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	checked := 0
 	walk(t, ".md", func(path, page string) {
-		prose := inline.ReplaceAllString(fenced.ReplaceAllString(page, ""), "")
-		for _, m := range link.FindAllStringSubmatch(prose, -1) {
-			if strings.Contains(m[1], "://") {
-				continue
-			}
+		for _, l := range links(path, page) {
 			checked++
-			file, anchor, _ := strings.Cut(m[1], "#")
-			target := filepath.Join(filepath.Dir(path), file)
-			if file == "" {
-				target = path
-			}
+			target, anchor, _ := strings.Cut(l, "#")
 			text, err := os.ReadFile(target)
 			if err != nil {
 				t.Errorf("%s: %v", path, err)
@@ -160,6 +175,21 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	if checked < 20 {
 		t.Errorf("only %d links were found", checked)
 	}
+}
+
+// links returns where the links of a page lead, as paths with anchors, without those into the world.
+func links(path, page string) (out []string) {
+	prose := inline.ReplaceAllString(fenced.ReplaceAllString(page, ""), "")
+	for _, m := range link.FindAllStringSubmatch(prose, -1) {
+		switch {
+		case strings.Contains(m[1], "://"):
+		case strings.HasPrefix(m[1], "#"):
+			out = append(out, path+m[1])
+		default:
+			out = append(out, filepath.Join(filepath.Dir(path), m[1]))
+		}
+	}
+	return out
 }
 
 // anchors returns what the headings of a page can be reached by.
