@@ -149,6 +149,9 @@ func TestManyGroups(t *testing.T) {
 	if most := float64(count); messages > most {
 		t.Errorf("%.0f messages/s per node while all is idle, want at most %.0f", messages, most)
 	}
+	if most := 30.0; each/1024 > most || long() && each/1024 > 20 {
+		t.Errorf("%.1f KiB per group and node", each/1024)
+	}
 	if more > 100 {
 		t.Errorf("%d goroutines more than with one group", more)
 	}

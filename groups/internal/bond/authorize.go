@@ -60,7 +60,7 @@ func (m *Mesh) authorizeLocked(l *local) {
 		again := !v.allowed && now.Sub(v.checked) > recheckAfter
 		if !v.pending && (v.revision != e.Revision || expired || again) {
 			v.pending = true
-			m.wg.Go(func() { m.check(l, e) })
+			m.wg.Go(func() { m.check(l, *e) })
 		}
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/handshake"
@@ -32,8 +30,14 @@ type Local struct {
 
 // Traffic counts the messages of a group. Pings and handshakes are not counted.
 type Traffic struct {
-	Sent, SentBytes         prometheus.Counter
-	Received, ReceivedBytes prometheus.Counter
+	Sent, SentBytes         Counter
+	Received, ReceivedBytes Counter
+}
+
+// Counter is what prometheus' and simpler counters have in common.
+type Counter interface {
+	Inc()
+	Add(float64)
 }
 
 // Sink is told about the bonds of one group. Up, Down, Listed and Refused are called in order and must return at once

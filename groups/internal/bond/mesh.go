@@ -69,7 +69,7 @@ type Mesh struct {
 // local is a group of this node.
 type local struct {
 	Local
-	listed   map[id.PeerID]Listing
+	listed   map[id.PeerID]*Listing
 	order    []id.PeerID // keys of listed, sorted; nil before the first look
 	refused  map[id.PeerID]*PeerRefusal
 	verdicts map[id.PeerID]*verdict // when there is something to authorize
@@ -283,9 +283,10 @@ func (m *Mesh) look(now time.Time, list bool) {
 // peer.
 func (m *Mesh) listLocked(l *local) {
 	fresh := m.env.Directory.Members(l.Group)
-	listed := make(map[id.PeerID]Listing, len(fresh))
+	listed := make(map[id.PeerID]*Listing, len(fresh))
 	order := make([]id.PeerID, 0, len(fresh))
-	for _, e := range fresh {
+	for i := range fresh {
+		e := &fresh[i]
 		listed[e.Peer] = e
 		order = append(order, e.Peer)
 		if old, known := l.listed[e.Peer]; known && old.Revision != e.Revision {

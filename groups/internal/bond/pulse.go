@@ -3,13 +3,11 @@ package bond
 import (
 	"encoding/binary"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
 
 // Pulses counts the heartbeats of groups at rest and the answers to them, and the frames that carried them.
-type Pulses struct{ Sent, Frames prometheus.Counter }
+type Pulses struct{ Sent, Frames Counter }
 
 func (p *Pulses) add(pulses int) {
 	if p.Sent != nil {

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/transport/simnet"
@@ -83,10 +81,7 @@ func TestPulses(t *testing.T) {
 }
 
 // tally is a counter that can be read.
-type tally struct {
-	prometheus.Counter
-	n atomic.Int64
-}
+type tally struct{ n atomic.Int64 }
 
 func (c *tally) Inc()          { c.n.Add(1) }
 func (c *tally) Add(n float64) { c.n.Add(int64(n)) }

@@ -100,7 +100,7 @@ type Replica struct {
 	asked   []*Question // that wait for an answer
 
 	ballot   genesis.Ballot
-	bound    binding // by the vote in ballot
+	bound    binding           // by the vote in ballot
 	try      *genesis.Campaign // under way, to found a history
 	tries    uint64            // round of the last one
 	nextTry  time.Duration     // not before
@@ -269,6 +269,9 @@ func (r *Replica) Flush(now time.Duration, out *Output) {
 	}
 	out.Rest = r.rest(out.Status != nil || r.due.busyOutput())
 	r.due.exchange(out)
+	if out.Rest != nil {
+		r.due = queued{} // not worth the memory now
+	}
 }
 
 // work lets raft, the calls, the reads and the members push each other until none has anything to do.

@@ -87,7 +87,7 @@ func (f *fetch) report(took time.Duration, err error) {
 		g.events.emit(Event{Kind: FetchFailed, Reason: err.Error()})
 		g.log.Warn("could not fetch the state of the group", "err", err)
 	default:
-		g.meter.fetchTime.Observe(took.Seconds())
+		g.meter.fetchTime.observe(took, fetchFirst)
 		text := fmt.Sprintf("%.1f MiB from %d members in %v", float64(f.manifest.Size)/(1<<20), len(f.asks), took.Round(time.Millisecond))
 		g.events.emit(Event{Kind: StateFetched, Reason: text})
 		g.log.Info("fetched the state of the group", "what", text)

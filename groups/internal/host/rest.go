@@ -12,7 +12,7 @@ import (
 // readers of the links do what is left to do, see [core.Rest]. All groups send their pulses at the same ticks, so
 // that those to one peer go in one frame.
 
-// restLocked lets the engine rest if it may. The caller is the loop, and about to end.
+// restLocked lets the engine rest if it may. The caller is the loop, about to end, and the mailbox is empty.
 func (g *Group) restLocked() {
 	x := g.resting
 	g.resting = nil
@@ -29,6 +29,15 @@ func (g *Group) restLocked() {
 	}
 	g.rest = x
 	g.svc.metrics.resting.Inc()
+
+	// Slices that were kept to be used again are not worth it now.
+	g.box, g.spare, g.out, g.decided = mailbox{}, mailbox{}, core.Output{}, nil
+	if !g.applying {
+		g.spares = nil
+		if len(g.queue) == 0 {
+			g.queue = nil
+		}
+	}
 }
 
 // wakeLocked ends the rest and returns it, nil if there was none.

@@ -244,7 +244,7 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 	notify.to.Store(g)
 	g.cfg.Bond.Group = cfg.ID
 	g.cfg.Bond.Sink = g
-	g.cfg.Bond.Traffic = s.metrics.traffic(cfg.ID)
+	g.cfg.Bond.Traffic = g.meter.traffic()
 	return g, owner, nil
 }
 
@@ -343,7 +343,7 @@ func (s *Service) linger(m *membership, ended <-chan struct{}, release func()) {
 		s.mu.Lock()
 		delete(s.groups, m.group.cfg.ID)
 		s.mu.Unlock()
-		s.metrics.forget(m.group.cfg.ID)
+		s.metrics.forget(m.group.meter)
 		m.group.log.Info("what the program still did for a closed group has ended")
 	}()
 }
@@ -362,7 +362,7 @@ func (s *Service) forget(m *membership) {
 	close(m.gone)
 	s.mu.Unlock()
 	s.metrics.active.Dec()
-	s.metrics.forget(m.group.cfg.ID)
+	s.metrics.forget(m.group.meter)
 }
 
 // retire withdraws a group that failed; its membership stays until its handles are closed. It does not block.
@@ -434,6 +434,8 @@ func (s *Service) Kill() {
 				<-m.gone
 			case has(ended):
 				m.group.closeLog()
+				s.metrics.active.Dec()
+				s.metrics.forget(m.group.meter)
 			default:
 				s.linger(m, ended, m.group.closeLog)
 			}
