@@ -37,3 +37,29 @@ func TestCut(t *testing.T) {
 		}
 	}
 }
+
+// An image that could not be written, for want of space perhaps, is not one that differs. Found by a fault run that filled
+// disks.
+func TestFailedImageIsNoDivergence(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		root Root
+		want int
+	}{"equal": {Root{1}, 0}, "different": {Root{2}, 1}, "not written": {Root{}, 0}} {
+		for _, late := range []bool{false, true} {
+			r := &Replica{snaps: snapshots{images: []*image{{id: 1, index: 10}}}}
+			if !late {
+				r.Imaged(0, 1, c.root)
+			}
+			if err := r.agree(10, Root{1}); err != nil {
+				t.Fatal(err)
+			}
+			if late {
+				r.Imaged(0, 1, c.root)
+			}
+			if n := len(r.due.diverged); n != c.want {
+				t.Errorf("%s, late %v: %d divergences, want %d", name, late, n, c.want)
+			}
+		}
+	}
+}

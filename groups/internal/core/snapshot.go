@@ -379,9 +379,9 @@ func (r *Replica) agree(index uint64, root Root) error {
 	return nil
 }
 
-// compare looks whether this member's image is what the group agreed on.
+// compare looks whether this member's image is what the group agreed on. One that could not be written says nothing.
 func (r *Replica) compare(im *image) {
-	if im.written && im.isAgreed && im.root != im.agreed {
+	if im.written && !im.useless && im.isAgreed && im.root != im.agreed {
 		im.useless = true
 		r.due.diverged = append(r.due.diverged, Divergence{Index: im.user, Root: im.root, Agreed: im.agreed})
 	}
@@ -394,9 +394,7 @@ func (r *Replica) Imaged(now time.Duration, mark uint64, root Root) {
 		if im.id == mark && !im.written {
 			im.written, im.useless = true, root == Root{}
 			im.root, im.used = root, r.now
-			if !im.useless {
-				r.compare(im)
-			}
+			r.compare(im)
 			r.dirty = true
 		}
 	}
