@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mosaik-go/mosaik/groups"
 )
 
 var (
@@ -183,6 +185,9 @@ func (v *verdict) report(t *testing.T, c *cluster, w *workload, h *harm) []strin
 	fmt.Fprintf(&b, "%d histories checked by porcupine; commands lost %d, doubled %d, never sent %d, without effect and there %d, out of order %d, wrongly answered %d; "+
 		"acknowledged and told as diverged %d", v.histories, v.lost, v.doubled, v.invented, v.risen, v.misplaced, v.wrong, v.reported)
 	t.Log(b.String())
+	if n := c.events[groups.StateDiverged.String()]; n > 0 {
+		v.violate(nil, "%d times a member wrote its state as other bytes than the group had agreed on", n)
+	}
 	if commands[yes] == 0 || reads[yes] == 0 {
 		v.violate(nil, "no command or no read was answered")
 	}
