@@ -5,12 +5,14 @@ package mosaik_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +33,7 @@ import (
 const (
 	childName   = "MOSAIK_TEST_CHILD_NETWORK" // set: be a node of this network
 	childListen = "MOSAIK_TEST_CHILD_LISTEN"  // set: listen only here
+	childSeed   = "MOSAIK_TEST_CHILD_SEED"    // set: take the identity from it
 )
 
 func TestMain(m *testing.M) {
@@ -59,6 +62,9 @@ func beChild(name string) {
 	var opts []mosaik.Option
 	if listen := os.Getenv(childListen); listen != "" {
 		opts = append(opts, mosaik.WithListen(listen))
+	}
+	if seed := os.Getenv(childSeed); seed != "" {
+		opts = append(opts, mosaik.WithSeed(seed))
 	}
 	say("opening %d", time.Now().UnixNano())
 	net, err := mosaik.New(context.Background(), name, opts...)
@@ -224,6 +230,40 @@ func TestTwoProcessesWithOnlyAName(t *testing.T) {
 				t.Errorf("a median of %v, want less than 200 ms", middle)
 			}
 		})
+	}
+}
+
+// Nobody opens a node that another process on this host runs, as long as that lives.
+func TestIdentityInUse(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("known on Linux only")
+	}
+	t.Parallel()
+	const network = "identity in use"
+	dir := registryDir(t)
+	c := startChild(t, dir, network, childSeed+"=one")
+	c.addr()
+	waitFor(t, 10*time.Second, "it is in the registry", func() bool {
+		files, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+		return len(files) == 1
+	})
+	again := func(network string) error {
+		net, err := mosaik.New(t.Context(), network, mosaik.WithSeed("one"), mosaik.WithListen("127.0.0.1:0"),
+			mosaik.WithDiscovery(discovery.Config{RegistryDir: dir}))
+		if err == nil {
+			net.Close()
+		}
+		return err
+	}
+	if err := again(network); !errors.Is(err, mosaik.ErrIdentityInUse) || !strings.Contains(err.Error(), strconv.Itoa(c.cmd.Process.Pid)) {
+		t.Errorf("a second process: %v", err)
+	}
+	if err := again("another network"); err != nil {
+		t.Errorf("on another network: %v", err)
+	}
+	c.kill()
+	if err := again(network); err != nil {
+		t.Errorf("after the first was killed: %v", err)
 	}
 }
 

@@ -92,6 +92,11 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("discovery: own entry: %w", err)
 	}
+	if env.Registry {
+		if d.shelf, err = d.openShelf(); err != nil {
+			return nil, err
+		}
+	}
 	if d.count, err = newMetrics(env.Metrics, env.Network); err != nil {
 		return nil, fmt.Errorf("discovery: metrics: %w", err)
 	}
@@ -107,9 +112,6 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 	d.loopCtx, d.stopLoops = context.WithCancel(context.Background())
 	d.host.Handle(protocolGossip, d.serveGossip)
 	d.host.Handle(protocolSync, d.serveSync)
-	if env.Registry {
-		d.shelf = d.openShelf()
-	}
 	d.loops.Go(d.runStore)
 	d.loops.Go(d.runHood)
 	d.loops.Go(d.runAnnounce)

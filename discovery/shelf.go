@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mosaik-go/mosaik/discovery/internal/overlay"
@@ -25,7 +26,13 @@ type shelf struct {
 	stopped chan struct{}        // closed when runShelf has ended
 }
 
-func (d *Discovery) openShelf() *shelf {
+// ErrIdentityInUse reports that another process on this host runs a node with the same identity on the same network.
+var ErrIdentityInUse = errors.New("the identity is in use")
+
+// holderGrace is how long the end of another process with this node's identity is waited for: it may just be ending.
+const holderGrace = time.Second
+
+func (d *Discovery) openShelf() (*shelf, error) {
 	s := &shelf{
 		d:       d,
 		readdr:  make(chan struct{}, 1),
@@ -43,6 +50,9 @@ func (d *Discovery) openShelf() *shelf {
 			errs = append(errs, err)
 			continue
 		}
+		if err := free(reg); err != nil {
+			return nil, err
+		}
 		s.dirs = append(s.dirs, dir)
 		s.regs = append(s.regs, reg)
 	}
@@ -53,7 +63,20 @@ func (d *Discovery) openShelf() *shelf {
 	} else if len(errs) > 0 {
 		d.log.Info("same-host registry used in part", "dirs", s.dirs, "err", errors.Join(errs...))
 	}
-	return s
+	return s, nil
+}
+
+// free makes sure that no other process runs this node.
+func free(reg *registry.Registry) error {
+	for end := time.Now().Add(holderGrace); ; time.Sleep(10 * time.Millisecond) {
+		pid, held := reg.Holder()
+		switch {
+		case !held:
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("discovery: %w: process %d on this host runs this node", ErrIdentityInUse, pid)
+		}
+	}
 }
 
 // runShelf publishes this node and finds others.

@@ -17,34 +17,47 @@ var thisProcess = sync.OnceValue(func() process {
 	p := process{PID: os.Getpid()}
 	if len(boot) > 0 && space != "" {
 		p.Space = strings.TrimSpace(string(boot)) + " " + space
-		p.Born, _ = born(p.PID)
+		_, p.Born, _ = look(p.PID)
 	}
 	return p
 })
 
-// born returns when a process was started, in clock ticks since boot: field 22 of its stat file. The second field, the
-// name, may contain anything, so fields are counted from the closing parenthesis.
-func born(pid int) (string, error) {
+// look returns the state of a process, Z for one that has ended and was not waited for, and when it was started, in clock
+// ticks since boot: fields 3 and 22 of its stat file. The second field, the name, may contain anything, so fields are
+// counted from the closing parenthesis.
+func look(pid int) (state, born string, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	_, rest, ok := strings.Cut(string(stat[max(0, strings.LastIndexByte(string(stat), ')')):]), " ")
 	fields := strings.Fields(rest)
 	if !ok || len(fields) < 20 {
-		return "", errors.New("registry: unexpected format of a process's stat file")
+		return "", "", errors.New("registry: unexpected format of a process's stat file")
 	}
-	return fields[19], nil
+	return fields[0], fields[19], nil
 }
 
 // gone reports whether the process is known to have ended. When in doubt it has not.
 func (p process) gone() bool {
-	if p.PID <= 0 || p.Space == "" || p.Space != thisProcess().Space {
+	if !p.local() {
 		return false
 	}
 	if errors.Is(syscall.Kill(p.PID, 0), syscall.ESRCH) {
 		return true
 	}
-	now, err := born(p.PID)
-	return err == nil && p.Born != "" && now != p.Born
+	state, born, err := look(p.PID)
+	return err == nil && (state == "Z" || state == "X" || p.Born != "" && born != p.Born)
 }
+
+// lives reports whether the process is known to run. When in doubt it does not.
+func (p process) lives() bool {
+	if !p.local() || p.Born == "" {
+		return false
+	}
+	state, born, err := look(p.PID)
+	return err == nil && state != "Z" && state != "X" && born == p.Born
+}
+
+// local reports whether the number of the process means something here.
+func (p process) local() bool { return p.PID > 0 && p.Space != "" && p.Space == thisProcess().Space }

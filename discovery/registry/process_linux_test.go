@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 )
 
 // childEnv makes this test binary a process that waits until its input ends.
@@ -53,12 +54,17 @@ func TestFilesOfDeadProcesses(t *testing.T) {
 		t.Fatalf("the child says %q, %v", line, err)
 	}
 	alive := process{PID: child.Process.Pid, Space: thisProcess().Space}
-	if alive.Born, err = born(alive.PID); err != nil {
+	if _, alive.Born, err = look(alive.PID); err != nil {
 		t.Fatal(err)
 	}
 	writeAs(t, a, 2, alive)
 	if got := listed(t, a); len(got) != 1 {
 		t.Errorf("of a living process: listed %v", got)
+	}
+
+	writeAs(t, a, 1, alive)
+	if pid, ok := a.Holder(); !ok || pid != alive.PID {
+		t.Errorf("of a living process: holder %d, %v", pid, ok)
 	}
 
 	reused := alive
@@ -74,6 +80,12 @@ func TestFilesOfDeadProcesses(t *testing.T) {
 	elsewhere := alive
 	elsewhere.Space = "another boot"
 	child.Process.Kill()
+	for !alive.gone() { // ended, and not waited for
+		time.Sleep(time.Millisecond)
+	}
+	if pid, ok := a.Holder(); ok {
+		t.Errorf("of a killed process: holder %d", pid)
+	}
 	child.Wait()
 	writeAs(t, a, 3, elsewhere)
 	if got := listed(t, a); len(got) != 1 {
@@ -109,7 +121,7 @@ func TestThisProcess(t *testing.T) {
 	if (process{}).gone() {
 		t.Error("nobody is gone")
 	}
-	if _, err := born(1 << 30); err == nil {
+	if _, _, err := look(1 << 30); err == nil {
 		t.Error("a process that cannot be was born")
 	}
 }
