@@ -143,6 +143,7 @@ func (m *Mesh) onClose(t *trunk, f closeFrame) {
 
 // holdAgainstLocked remembers a refusal, and reports it unless it only repeats what was reported.
 func (m *Mesh) holdAgainstLocked(l *local, who id.PeerID, r Refusal) {
+	m.quiet = false
 	before := l.refused[who]
 	l.refused[who] = remember(before, who, r, time.Now())
 	quiet := r.Code == link.CodeShutdown || r.Code == link.CodeGroupNotFound || r.Code == link.CodeUnknownPeer

@@ -63,6 +63,7 @@ type Mesh struct {
 	locals map[id.ID]*local
 	peers  map[id.PeerID]*peer
 	dials  int
+	quiet  bool // no bond is missing, nor was one refused, so there is nothing to try
 	closed bool
 }
 
@@ -182,6 +183,7 @@ func (m *Mesh) shut(flush bool) {
 	m.wg.Wait()
 }
 
+// nudge has the loop look at once.
 func (m *Mesh) nudge() {
 	select {
 	case m.kick <- struct{}{}:
@@ -196,13 +198,14 @@ func (m *Mesh) loop() {
 	defer m.env.Host.Watch(m.connected)()
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
-	for list := true; ; {
-		m.look(time.Now(), list)
-		list = false
+	for list, try := true, true; ; {
+		m.look(time.Now(), list, try)
+		list, try = false, false
 		select {
 		case <-changed:
-			list = true
+			list, try = true, true
 		case <-m.kick:
+			try = true
 		case <-ticker.C:
 		case <-m.ctx.Done():
 			return
@@ -235,25 +238,17 @@ func (m *Mesh) forgiveLocked() {
 }
 
 // look brings trunks and bonds nearer to what the catalog says. With list it reads the catalog anew; otherwise only for
-// groups that were just added.
-func (m *Mesh) look(now time.Time, list bool) {
+// groups that were just added. Unless told to try it leaves out what has nothing to do as long as all is quiet.
+func (m *Mesh) look(now time.Time, list, try bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return
 	}
 	m.forgiveLocked()
-	due := make(map[id.PeerID]bool)
-	for _, l := range m.locals {
-		if list || l.order == nil {
-			m.listLocked(l)
-		}
-		m.authorizeLocked(l)
-		for _, who := range l.order {
-			if m.wantsLocked(l, who, now) {
-				due[who] = true
-			}
-		}
+	var due map[id.PeerID]bool
+	if try || !m.quiet {
+		due = m.dueLocked(now, list)
 	}
 	for who := range due {
 		if m.peers[who] == nil {
@@ -265,7 +260,9 @@ func (m *Mesh) look(now time.Time, list bool) {
 		case p.trunk != nil:
 			p.missed = time.Time{}
 			p.trunk.superviseLocked(now)
-			m.greetLocked(p.trunk, now)
+			if len(due) > 0 {
+				m.greetLocked(p.trunk, now)
+			}
 			m.timeoutsLocked(p.trunk, now)
 		case p.dialing:
 		case !due[p.id]:
@@ -277,6 +274,26 @@ func (m *Mesh) look(now time.Time, list bool) {
 			m.pursueLocked(p, now)
 		}
 	}
+}
+
+// dueLocked returns the peers to which a bond is missing that should be tried for now.
+func (m *Mesh) dueLocked(now time.Time, list bool) map[id.PeerID]bool {
+	due := make(map[id.PeerID]bool)
+	quiet := true
+	for _, l := range m.locals {
+		if list || l.order == nil {
+			m.listLocked(l)
+		}
+		m.authorizeLocked(l)
+		for _, who := range l.order {
+			if m.wantsLocked(l, who, now) {
+				due[who] = true
+			}
+		}
+		quiet = quiet && len(l.refused) == 0 && l.Authorize == nil // which judges anew as time passes
+	}
+	m.quiet = quiet && len(due) == 0
+	return due
 }
 
 // listLocked takes over from the catalog who says to be in the group. A changed entry clears what was held against its
@@ -447,6 +464,7 @@ func (m *Mesh) dropLocked(t *trunk, closed bool, reason string) {
 
 // downLocked ends a bond, whatever state it is in.
 func (m *Mesh) downLocked(b *Bond, closed bool, reason string) {
+	m.quiet = false
 	b.reason = reason
 	b.trunk.setLocked(b.local.Group, nil)
 	if b.isUp.CompareAndSwap(true, false) {
