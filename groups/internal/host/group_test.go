@@ -404,3 +404,48 @@ func TestEventsLag(t *testing.T) {
 		t.Fatalf("the last event is %v", last.Kind)
 	}
 }
+
+// Whoever gets an answer, a failure or an event finds the state that goes with it.
+func TestStateIsThereFirst(t *testing.T) {
+	t.Parallel()
+	var term atomic.Uint64
+	e := &lineEngine{gate: func(int) int { return 0 }}
+	e.before = func(out *core.Output) {
+		for _, c := range e.calls {
+			out.Failed = append(out.Failed, core.Failed{Call: c, Reason: core.FailedOffline})
+		}
+		e.calls = nil
+		if len(out.Failed)+len(out.Answers) > 0 {
+			e.status = &core.Status{Term: term.Load()}
+			out.News = []core.News{{Kind: core.NewsQuorumLost}}
+		}
+	}
+	g := newTestGroup(t, e, &sumMachine{}, GroupConfig{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var heard atomic.Uint64 // the lowest term that the state showed at an event
+	heard.Store(1 << 60)
+	events := g.Events(ctx, nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range events {
+			heard.Store(min(heard.Load(), g.State().Term))
+		}
+	})
+	for n := uint64(1); n <= 2000; n++ {
+		term.Store(n)
+		if n%2 == 0 {
+			g.Do(t.Context(), newTestCall("x"))
+		} else {
+			g.Ask(t.Context(), nil, &core.Question{Kind: core.AskTransfer})
+		}
+		if got := g.State().Term; got != n {
+			t.Fatalf("after the outcome of term %d the state shows term %d", n, got)
+		}
+	}
+	cancel()
+	wg.Wait()
+	if heard.Load() == 0 {
+		t.Error("an event came before the state that goes with it")
+	}
+}

@@ -212,6 +212,13 @@ func (g *Group) follow() {
 		g.images.drop(mark)
 	}
 	g.followFetch(out.Fetch)
+	// Whoever hears of something from here on finds it in the state.
+	if out.Status != nil {
+		g.publish(out.Status)
+	}
+	if out.Reset {
+		g.events.emit(Event{Kind: StateReset})
+	}
 	for _, d := range out.Diverged {
 		g.diverged(d)
 	}
@@ -238,9 +245,6 @@ func (g *Group) follow() {
 	}
 	for i := range out.News {
 		g.tell(&out.News[i])
-	}
-	if out.Status != nil {
-		g.publish(out.Status)
 	}
 	if out.Left && !g.leftTold {
 		g.leftTold = true
@@ -276,7 +280,6 @@ func (g *Group) begin() {
 	g.box.reads = append(g.box.reads, reads...)
 	g.mu.Unlock()
 	g.decided = append(g.decided, order{reset: true, epoch: g.epoch})
-	g.events.emit(Event{Kind: StateReset})
 	g.log.Info("this member begins again with an empty machine, in another history or as a new member")
 }
 
