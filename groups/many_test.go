@@ -183,4 +183,22 @@ func TestManyGroups(t *testing.T) {
 	cancel()
 	t.Logf("one in ten active, %.0f commands/s in all: %.2f %% of a core and %.0f messages/s per node",
 		float64(<-done)/span.Seconds(), core*100, messages)
+
+	f.net.Kill(0)
+	begin = time.Now()
+	led := func() bool {
+		for _, team := range f.teams {
+			for _, g := range team[1:] {
+				if leader, ok := g.Leader(); !ok || leader == f.net.Node(0).ID() || !g.Status().Online {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	f.net.WaitFor("all groups have a leader again", led)
+	t.Logf("%v after one node was killed all groups had a leader among the others", time.Since(begin).Round(time.Millisecond))
+	for _, i := range f.net.Up() {
+		f.net.Kill(i) // two thousand departures at once are another matter
+	}
 }
