@@ -102,7 +102,7 @@ func (g *Group[C, Q, R]) explain(err error) error {
 		return err
 	}
 	if s := g.host.State(); !s.Online && s.Ended == nil && s.Reason != "" {
-		e.note = s.Reason
+		e.note = g.host.Why(s)
 	}
 	return e
 }

@@ -39,7 +39,12 @@ const keysMax = 1024
 // KeyFrom returns the key that a text stands for: the same text gives the same key everywhere. Group ids are public,
 // so anybody can test guesses of the text against them; the derivation is slow (Argon2id, tens of milliseconds, once per
 // text and process) to make that expensive, but a text that is easy to guess is still not a secret.
+//
+// The empty text stands for no key: the zero value, which Join refuses.
 func KeyFrom(secret string) Key {
+	if secret == "" {
+		return Key{}
+	}
 	// The text is hashed with a fresh domain: id.Of would decode 64 hexadecimal digits.
 	hashed := id.ID{}.Derive([]byte("groups.KeyFrom"), []byte(secret))
 	keys.Lock()

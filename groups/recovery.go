@@ -131,7 +131,14 @@ func survivor(s core.Survivor) Survivor {
 
 func missing(g *host.Group, all []core.Missing) []Missing {
 	var out []Missing
+	refused := make(map[PeerID]string)
+	for _, r := range g.Refusals() {
+		refused[r.Peer] = r.String()
+	}
 	for _, m := range all {
+		if why, ok := refused[m.Peer]; ok && !m.Dead {
+			m.Why = why
+		}
 		out = append(out, Missing{Peer: m.Peer, Why: m.Why, Dead: m.Dead, Seen: g.Time(m.Seen)})
 	}
 	return out

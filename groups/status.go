@@ -179,7 +179,7 @@ func (g *Group[C, Q, R]) Status() Status {
 		Term:      s.Term,
 		Leader:    s.Leader,
 		Online:    s.Online,
-		Reason:    s.Reason,
+		Reason:    g.host.Why(s),
 		Since:     g.host.Time(s.Since),
 		Committed: g.Committed(),
 		Voters:    s.Voters,
@@ -275,6 +275,9 @@ func (s Status) String() string {
 		}
 	}
 	for _, r := range s.Refused {
+		if !s.Online && s.Failed == nil {
+			break // it is in the reason
+		}
 		fmt.Fprintf(&b, "\n  no bond to %s: %s", r.Peer.Short(), r.Reason)
 	}
 	return b.String()

@@ -29,16 +29,17 @@ func (g *Group[C, Q, R]) When() *When { return &When{host: g.host, self: g.self,
 func (w *When) wait(ctx context.Context, what string, ok func(*host.State) bool) (*host.State, error) {
 	s, err := w.host.WaitState(ctx, w.done, ok)
 	if err != nil {
-		return nil, waitError(what, err, s)
+		return nil, w.failed(what, err, s)
 	}
 	return s, nil
 }
 
-func waitError(what string, err error, s *host.State) error {
+// failed is the error of a wait that ended in a state.
+func (w *When) failed(what string, err error, s *host.State) error {
 	if errors.Is(err, ErrClosed) || s == nil || s.Ended != nil || s.Online {
 		return fmt.Errorf("groups: wait until %s: %w", what, err)
 	}
-	return fmt.Errorf("groups: wait until %s: %w (%s)", what, err, s.Reason)
+	return fmt.Errorf("groups: wait until %s: %w (%s)", what, err, w.host.Why(s))
 }
 
 // Online waits until the group takes commands here: there is a leader, and this member has what that leader had committed
@@ -115,7 +116,7 @@ type Watch struct {
 func (w Watch) Reaches(ctx context.Context, i Index) error {
 	err := w.when.host.WaitApplied(ctx, w.when.done, core.Index(i))
 	if err != nil {
-		return waitError(fmt.Sprintf("index %d is committed", i), err, w.when.host.State())
+		return w.when.failed(fmt.Sprintf("index %d is committed", i), err, w.when.host.State())
 	}
 	return nil
 }
@@ -143,7 +144,7 @@ func (w Watch) Reverted(ctx context.Context) (Index, error) {
 func (w Watch) moves(ctx context.Context, what string, forward bool) (Index, error) {
 	err := w.when.host.WaitMoved(ctx, w.when.done, w.from, w.falls, forward)
 	if err != nil {
-		return 0, waitError(what, err, w.when.host.State())
+		return 0, w.when.failed(what, err, w.when.host.State())
 	}
 	return Index(w.when.host.Applied()), nil
 }

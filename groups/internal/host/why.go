@@ -1,0 +1,51 @@
+package host
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+)
+
+// whyMost bounds the refusals that are told in one line.
+const whyMost = 3
+
+// Why says in words why the group is not online in a state, empty if it is. To what the engine says it adds what that
+// cannot know, since it sees only bonds that are up: which peers are refused, and that there are others that may be in
+// another group by mistake.
+func (g *Group) Why(s *State) string {
+	if s.Online || s.Ended != nil {
+		return s.Reason
+	}
+	var b strings.Builder
+	b.WriteString(s.Reason)
+	refused := g.Refusals()
+	for i, r := range refused {
+		if i == whyMost {
+			fmt.Fprintf(&b, "; and no bond to %d more", len(refused)-i)
+			break
+		}
+		fmt.Fprintf(&b, "; no bond to %s: %s", r.Peer.Short(), r)
+	}
+	if s.Role == core.RoleBlank && len(s.Bonds) == 0 && len(refused) == 0 {
+		if n := g.elsewhere(); n > 0 {
+			fmt.Fprintf(&b, "; no peer announces this group, and %d announce others: "+
+				"members need the same key, machine signature, consensus settings, ExpectMembers and validators", n)
+		}
+	}
+	return b.String()
+}
+
+// elsewhere returns how many peers are in groups and not in this one, zero if some are in this one.
+func (g *Group) elsewhere() int {
+	n := 0
+	for p := range g.svc.node.Disc.Catalog().Peers() {
+		switch {
+		case p.HasGroup(g.cfg.ID):
+			return 0
+		case len(p.Groups()) > 0:
+			n++
+		}
+	}
+	return n
+}
