@@ -3,6 +3,7 @@ package groups
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/mosaik-go/mosaik/codec"
 	"github.com/mosaik-go/mosaik/groups/internal/core"
@@ -16,11 +17,24 @@ type Divergence[C any] struct {
 	Into     string // the one that took its place; empty while it is not decided
 	First    Index  // of the first command in From; the others follow without gaps
 	Commands []C
+
+	// Snapshot writes the state that the machine had at the end of From, as its [View] does. It is nil unless this member's
+	// log was cut: then Commands are only the last ones, and the state is all that is left of those before. It waits for
+	// the machine to come to the end of From. The latest two states are kept, in memory, until the group is closed on this
+	// node; after that WriteTo fails.
+	Snapshot io.WriterTo
 }
+
+// ErrStateGone reports that the state of a [Divergence] is not kept any more.
+var ErrStateGone = host.ErrStateGone
 
 // MergeRepropose is the default of what happens when two histories of a group that were founded or went on apart from
 // each other meet: all commands of the one that gives way are proposed again in the other one, in their order, each
 // exactly once. Nothing that was acknowledged is lost, but commands take effect after commands that they did not see.
+//
+// A history whose log was cut so that it lacks commands that the other one does not have either cannot be proposed again. If
+// that is so of one of the two, the other one gives way. If it is so of both, one gives way as with [MergeSurface], whatever
+// the policy: its members have a [Diverged] event and a [Divergence] with the state that it had.
 func MergeRepropose() Option {
 	return func(o *options) error {
 		o.merge, o.resolve = core.MergeRepropose, nil
@@ -100,6 +114,9 @@ func (g *Group[C, Q, R]) Divergences() []Divergence[C] {
 	for _, n := range g.host.Diverged() {
 		d := Divergence[C]{From: host.HistoryName(n.From), Into: host.HistoryName(n.Into), First: 1}
 		d.fill(g.codec, n.Items)
+		if n.State != nil {
+			d.Snapshot = n.State
+		}
 		out = append(out, d)
 	}
 	return out

@@ -107,7 +107,7 @@ type Ancestor struct {
 	History  string // short name
 	Commands Index  // how many it had when it was left, or merged
 	How      Descent
-	Lossy    bool // of a fork: commands that were acknowledged in it may be missing
+	Lossy    bool // commands that were acknowledged in it may be missing: of a merge, see [Group.Divergences]
 }
 
 // Descent says how a history became part of another one.
@@ -138,7 +138,7 @@ func lineage(absorbed []genesis.Absorption, origin *wire.Origin) []Ancestor {
 	var out []Ancestor
 	for i := len(absorbed) - 1; i >= 0; i-- {
 		if a := absorbed[i]; a.Booked {
-			out = append(out, Ancestor{History: host.HistoryName(a.From), Commands: Index(a.Commands), How: MergedInto})
+			out = append(out, Ancestor{History: host.HistoryName(a.From), Commands: Index(a.Commands), How: MergedInto, Lossy: a.Lost})
 		}
 	}
 	for _, p := range origin.Parents {

@@ -108,7 +108,6 @@ type Output struct {
 	Acked  []Ack
 	Failed []Failed
 	Reads  []ReadReady
-	Peers  []PeerAdvice
 
 	Drop     []uint64     // images that are needed no longer, by the id of their mark
 	Diverged []Divergence // marks at which this member's state was not what the group agreed on
@@ -186,13 +185,6 @@ type ReadReady struct {
 	Read      *Read
 	OK        bool
 	RaftIndex uint64
-}
-
-// PeerAdvice asks the driver to end the bond to a peer and to remember why.
-type PeerAdvice struct {
-	Peer   id.PeerID
-	Reason string
-	Rival  bool // the peer belongs to another genesis that cannot be merged
 }
 
 // Role is the raft role of this member.

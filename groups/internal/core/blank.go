@@ -86,8 +86,8 @@ func (r *Replica) sendHello(who id.PeerID, ask bool) {
 	m := &wire.Hello{
 		Seq: r.version, Ask: ask || p.heard != r.version,
 		Genesis: r.genesis, Nonce: r.cfg.BootNonce, Member: r.self, Preference: uint8(r.cfg.Preference),
-		Leaving: r.leaving.goes(), Leader: r.leaderPeer(), Commands: r.index, Forced: r.origin.Forced, Fixed: r.fixed(),
-		Frozen: r.line.Phase == genesis.Frozen, Gone: r.gone,
+		Leaving: r.leaving.goes(), Joining: r.joining(), Leader: r.leaderPeer(), Commands: r.index, Forced: r.origin.Forced, Cut: r.cut(),
+		Parents: r.origin.Parents, Frozen: r.line.Phase == genesis.Frozen, Gone: r.gone,
 	}
 	if p.hello != nil {
 		m.Heard = p.hello.Seq
@@ -108,11 +108,13 @@ func (r *Replica) outsider(p *peer) bool {
 	return p.hello == nil || p.hello.Genesis != r.genesis
 }
 
-// tickHello repeats the hello to peers that may not have heard it, and asks those in other histories for news.
+// tickHello repeats the hello to peers that may not have heard it, and asks those in other histories for news. Without a
+// leader for long it asks all.
 func (r *Replica) tickHello() {
-	due := r.bondedIf(func(p *peer) bool { return p.heard != r.version || r.outsider(p) })
+	lost := r.rn != nil && r.lead == 0 && r.now-r.leadAt >= r.cfg.ElectionTimeout
+	due := r.bondedIf(func(p *peer) bool { return lost || p.heard != r.version || r.outsider(p) })
 	for _, who := range due {
-		r.sendHello(who, r.outsider(r.peers[who]))
+		r.sendHello(who, lost || r.outsider(r.peers[who]))
 	}
 }
 
@@ -145,7 +147,7 @@ func (r *Replica) onHello(from id.PeerID, m *wire.Hello) {
 			r.send(from, &wire.Removed{Genesis: r.genesis, Member: m.Member})
 		}
 	case !m.Genesis.IsZero():
-		r.onRival(from, m)
+		r.met = true // another history of the same group
 	}
 }
 

@@ -51,7 +51,6 @@ type testNode struct {
 	left    bool
 	resets  int
 	fatal   error
-	advice  []PeerAdvice
 	quiet   bool // keeps no log and no outcomes
 	onDone  func(c *Call, first Index)
 	onRead  func(r ReadReady)
@@ -371,7 +370,6 @@ func (n *testNode) flush() {
 	if out.Fatal != nil {
 		n.fatal = out.Fatal
 	}
-	n.advice = append(n.advice, out.Peers...)
 	n.apply()
 }
 

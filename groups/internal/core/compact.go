@@ -5,6 +5,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
+
+	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 )
 
 // compactEvery is how often a member looks whether its log is longer than it needs to be.
@@ -77,7 +79,7 @@ func (r *Replica) tickCompact() {
 	if last != r.snaps.shown {
 		r.snaps.shown, r.refresh, r.dirty = last, true, true
 	}
-	if !r.cfg.Snapshots {
+	if !r.cfg.Snapshots || r.line.Phase != genesis.Active { // what is frozen is about to be needed whole
 		return
 	}
 	s := logShape{

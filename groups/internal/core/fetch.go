@@ -196,7 +196,7 @@ func (r *Replica) install(s *raftpb.Snapshot) error {
 		})
 	}
 	r.due.apply = append(r.due.apply, Apply{Install: order, RaftIndex: r.offset + st.Index, Term: st.Term})
-	r.snaps.installed = 0
+	r.snaps.installed, r.snaps.mark = 0, st.Index
 	if !f.rescue {
 		r.snaps.installed, r.snaps.installedRoot = st.Index, f.root
 	}

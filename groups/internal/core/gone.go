@@ -25,13 +25,19 @@ func (r *Replica) noteGone(x wire.Gone) {
 
 // addGone does the same, but for the durable record. It reports whether that changes.
 func (r *Replica) addGone(x wire.Gone) bool {
-	if slices.Contains(r.gone, x) || x.From.IsZero() || x.Into.IsZero() || x.From == x.Into {
+	if x.From.IsZero() || x.Into.IsZero() || x.From == x.Into {
 		return false
 	}
+	same := func(o wire.Gone) bool { return o.From == x.From && o.Into == x.Into && o.Round == x.Round }
+	i := slices.IndexFunc(r.gone, same)
+	if i >= 0 && (r.gone[i].Lost || !x.Lost) {
+		return false
+	}
+	r.gone = slices.DeleteFunc(slices.Clone(r.gone), same) // hellos that were sent hold the old ones
 	if len(r.gone) >= goneMost {
 		r.gone = r.gone[1:]
 	}
-	r.gone = append(slices.Clone(r.gone), x) // hellos that were sent hold the old ones
+	r.gone = append(r.gone, x)
 	return true
 }
 
@@ -43,28 +49,26 @@ func (r *Replica) onGone(m *wire.Hello) bool {
 		case !mine && x.Round == 0:
 			r.noteGone(x)
 		case mine && (x.Round == 0 || x.Round == r.recovery.round && r.recovery.sealed(r.now)):
-			r.moveTo(x.Into, x.Round, false)
+			r.moveTo(x, false)
 			return true
 		}
 	}
 	return false
 }
 
-// moveTo leaves a history that is over for another one. round is that of the fork, if it was one;
-// final says that this member has followed the old one to its last
+// moveTo leaves a history that is over for another one. final says that this member has followed the old one to its last
 // entry, so that it knows which of its calls that took in.
-func (r *Replica) moveTo(into wire.Genesis, round uint64, final bool) {
-	from, commands := r.genesis, r.index
-	news := News{Kind: NewsMerged, From: from, Into: into, Commands: commands}
-	if round != 0 {
+func (r *Replica) moveTo(x wire.Gone, final bool) {
+	news := News{Kind: NewsMerged, From: x.From, Into: x.Into, Commands: r.index, Lossy: x.Lost}
+	if x.Round != 0 {
 		news.Kind = NewsFollowed
 	}
 	r.due.news = append(r.due.news, news)
-	kept := round != 0 || r.cfg.Merge == MergeRepropose
+	kept := x.Round != 0 || r.cfg.Merge == MergeRepropose && !x.Lost
 	if !kept {
-		r.surface(into)
+		r.surface(x.Into)
 	}
-	r.addGone(wire.Gone{From: from, Into: into, Round: round})
+	r.addGone(x)
 	r.becomeBlank()
 	r.forgetHistory()
 	r.startAnew()
@@ -82,14 +86,15 @@ func (r *Replica) moveTo(into wire.Genesis, round uint64, final bool) {
 	r.askToJoin()
 }
 
-// surface hands out the commands of this history that no other one has taken in.
+// surface hands out the commands of this history that no other one has taken in, as far as the log has them. If it was cut,
+// the driver keeps the state as well.
 func (r *Replica) surface(into wire.Genesis) {
 	calls, err := r.callsAfter(r.common)
 	if err != nil {
 		r.fatal = err
 		return
 	}
-	n := News{Kind: NewsDivergence, From: r.genesis, Into: into, Commands: r.index}
+	n := News{Kind: NewsDivergence, From: r.genesis, Into: into, Commands: r.index, State: lacking(r.cut(), r.common)}
 	for _, c := range calls {
 		n.Items = append(n.Items, Item{First: c.index, Count: int(c.Count), Payload: c.Payload})
 	}
@@ -98,5 +103,5 @@ func (r *Replica) surface(into wire.Genesis) {
 
 // keyOf returns the key of the history that a peer belongs to.
 func keyOf(h *wire.Hello) genesis.Key {
-	return genesis.Key{Fixed: h.Fixed, Forced: h.Forced, Commands: h.Commands, ID: h.Genesis}
+	return genesis.Key{Forced: h.Forced, Commands: h.Commands, ID: h.Genesis}
 }

@@ -2,14 +2,11 @@ package core
 
 import (
 	"bytes"
-	"encoding/binary"
 	"maps"
+	"math"
 	"slices"
 
-	"go.etcd.io/raft/v3/raftpb"
-
 	"github.com/mosaik-go/mosaik/groups/internal/genesis"
-	"github.com/mosaik-go/mosaik/groups/internal/member"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
 )
@@ -46,31 +43,32 @@ type logged struct {
 	index Index // of its first command
 }
 
-// fixed reports whether the log does not reach back to the beginning, so that it cannot be proposed again elsewhere.
-func (r *Replica) fixed() bool {
+// cut returns the raft index up to which the log was given up.
+func (r *Replica) cut() uint64 {
 	if r.rn == nil {
-		return false
+		return 0
 	}
 	first, err := r.log.FirstIndex()
-	return err != nil || first > firstIndex+1
+	if err != nil {
+		return math.MaxUint64
+	}
+	return first - 1
 }
 
+// lacking reports whether a log that was cut up to an index lacks commands behind the one up to which it is another's too.
+func lacking(cut, common uint64) bool { return cut > max(common, firstIndex) }
+
+// key returns the history's key, as far as it does not depend on the other history.
 func (r *Replica) key() genesis.Key {
-	return genesis.Key{Fixed: r.fixed(), Forced: r.origin.Forced, Commands: r.index, ID: r.genesis}
+	return genesis.Key{Forced: r.origin.Forced, Commands: r.index, ID: r.genesis}
 }
 
-// onRival meets another history of the same group. If neither can be proposed again in the other, nothing can be done but
-// to keep them apart.
-func (r *Replica) onRival(from id.PeerID, m *wire.Hello) {
-	r.met = true
-	if r.now-r.entered < sealFor && slices.ContainsFunc(r.gone, func(x wire.Gone) bool { return x.From == m.Genesis && x.Into == r.genesis }) {
-		return // this history came out of the peer's just now, and the peer may not have heard of it
-	}
-	if p := r.peers[from]; m.Fixed && !p.rival && r.fixed() {
-		p.rival = true
-		r.due.peers = append(r.due.peers, PeerAdvice{Peer: from, Rival: true,
-			Reason: "the peer belongs to another history of this group; the logs of both were compacted, so they cannot be merged"})
-	}
+// rivalOf describes the history of a peer.
+func (r *Replica) rivalOf(h *wire.Hello) genesis.Rival {
+	common := wire.Common(&r.origin, &wire.Origin{Genesis: h.Genesis, Parents: h.Parents})
+	key := keyOf(h)
+	key.Fixed = lacking(h.Cut, common)
+	return genesis.Rival{Key: key, Frozen: h.Frozen, Fixed: lacking(r.cut(), common)}
 }
 
 // rivals returns the other histories whose leaders this member can talk to.
@@ -79,7 +77,7 @@ func (r *Replica) rivals() []genesis.Rival {
 	for _, who := range r.bonded() {
 		h := r.peers[who].hello
 		if h != nil && h.Leader == who && !h.Genesis.IsZero() && h.Genesis != r.genesis && !r.isGone(h.Genesis) {
-			out = append(out, genesis.Rival{Key: keyOf(h), Frozen: h.Frozen})
+			out = append(out, r.rivalOf(h))
 		}
 	}
 	return out
@@ -130,6 +128,9 @@ func (r *Replica) workMerge() {
 	case genesis.DoFreeze:
 		e := genesis.Entry{Attempt: act.Attempt, Other: act.Target, Key: r.key()}
 		e.Key.Commands = l.end
+		if to, ok := r.leaderOf(act.Target); ok && r.cfg.Merge != MergeSurface {
+			e.Key.Fixed = r.rivalOf(r.peers[to].hello).Fixed
+		}
 		r.proposeControl(genesis.Freeze, e.Append(nil))
 	case genesis.DoThaw, genesis.DoDissolve:
 		kind := genesis.Thaw
@@ -142,7 +143,7 @@ func (r *Replica) workMerge() {
 		if to, ok := r.leaderOf(act.Target); ok {
 			r.send(to, &wire.Absorb{
 				Genesis: act.Target, From: r.genesis, Attempt: act.Attempt, Forced: r.line.Key.Forced, Commands: r.index,
-				Done: act.Step == genesis.AskBook,
+				Done: act.Step == genesis.AskBook, Lost: r.line.Key.Fixed,
 			})
 		}
 	case genesis.SendPending:
@@ -183,82 +184,12 @@ func (r *Replica) sendPending(act genesis.Action) {
 	r.send(to, m)
 }
 
-// toRepropose returns what the other history is to take in, by the policy.
-func (r *Replica) toRepropose() ([]logged, error) {
-	if r.cfg.Merge == MergeSurface {
-		return nil, nil
-	}
-	calls, err := r.callsAfter(r.common)
-	if err != nil || r.cfg.Merge == MergeRepropose || r.cfg.Resolve == nil {
-		return calls, err
-	}
-	items := make([]Item, len(calls))
-	for i, c := range calls {
-		items[i] = Item{First: c.index, Count: int(c.Count), Payload: c.Payload}
-	}
-	// What stands in for them is a session of its own, which is the same whoever proposes it.
-	session := max(binary.BigEndian.Uint64(r.genesis[:]), 1)
-	var out []logged
-	for i, x := range r.cfg.Resolve(items) {
-		out = append(out, logged{Again: wire.Again{
-			Session: session, Number: uint64(i + 1), Item: wire.Item{Count: uint32(x.Count), Payload: x.Payload},
-		}})
-	}
-	return out, nil
-}
-
-// callsAfter returns the calls in the log that count, behind a raft index and up to what is committed.
-func (r *Replica) callsAfter(from uint64) ([]logged, error) {
-	first, err := r.log.FirstIndex()
-	if err != nil {
-		return nil, err
-	}
-	var out []logged
-	sessions, index := member.NewSessions(0), Index(0)
-	tail := leading{}
-	for at := first; at <= r.handed; {
-		entries, err := r.log.Entries(at, r.handed+1, 4<<20)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			at = e.GetIndex() + 1
-			if e.GetType() != raftpb.EntryNormal || len(e.Data) == 0 {
-				continue
-			}
-			if isControl(e.Data) {
-				if err := tail.followControl(e.Data); err != nil {
-					return nil, err
-				}
-				continue
-			}
-			var session uint64
-			err := eachItem(e.Data, func(s uint64, _ int) { session = s }, func(number uint64, count int, payload []byte) {
-				if tail.line.Phase != genesis.Active || !sessions.Take(session, number) {
-					return
-				}
-				if e.GetIndex() > from {
-					out = append(out, logged{
-						Again: wire.Again{Session: session, Number: number, Item: wire.Item{Count: uint32(count), Payload: payload}},
-						index: index + 1,
-					})
-				}
-				index += Index(count)
-			})
-			if err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out, nil
-}
-
 // onAbsorb is asked to take another history in.
 func (r *Replica) onAbsorb(from id.PeerID, m *wire.Absorb) {
 	if m.Genesis != r.genesis || r.rn == nil {
 		for _, x := range r.gone {
 			if x.From == m.Genesis && x.Round == 0 {
-				r.send(from, &wire.Verdict{Genesis: m.From, Of: m.Genesis, Attempt: m.Attempt, Verdict: wire.Moved, Into: x.Into})
+				r.send(from, &wire.Verdict{Genesis: m.From, Of: m.Genesis, Attempt: m.Attempt, Verdict: wire.Moved, Into: x.Into, Lost: x.Lost})
 			}
 		}
 		return
@@ -302,7 +233,7 @@ func (r *Replica) onVerdict(_ id.PeerID, m *wire.Verdict) {
 	case wire.Granted:
 		r.common = wire.Common(&r.origin, &wire.Origin{Genesis: m.Of, Parents: m.Parents})
 	case wire.Moved:
-		r.noteGone(wire.Gone{From: m.Of, Into: m.Into})
+		r.noteGone(wire.Gone{From: m.Of, Into: m.Into, Lost: m.Lost})
 	}
 	r.leader.merger.Verdict(r.now, &r.line, r.genesis, m)
 }
@@ -397,11 +328,11 @@ func (r *Replica) commitMerge(index uint64, kind byte, payload []byte) error {
 		r.announce()
 	case genesis.Absorb:
 		if e.Booked && r.online() { // those who join later need no news of it
-			r.due.news = append(r.due.news, News{Kind: NewsAbsorbed, From: e.Other, Into: r.genesis, Commands: e.Commands})
+			r.due.news = append(r.due.news, News{Kind: NewsAbsorbed, From: e.Other, Into: r.genesis, Commands: e.Commands, Lossy: e.Lost})
 		}
 	case genesis.Dissolve:
 		r.handed, r.common = index, e.Commands
-		r.moveTo(r.line.Into, 0, true)
+		r.moveTo(wire.Gone{From: r.genesis, Into: r.line.Into, Lost: r.line.Key.Fixed}, true)
 	}
 	return nil
 }

@@ -11,7 +11,9 @@ const (
 	// NewsMerged: this member's history From, with Commands commands, is over; the member joins Into. The state machine
 	// starts anew.
 	NewsMerged
-	// NewsDivergence: Items, which were committed in From, are not taken over into Into as they are.
+	// NewsDivergence: Items, which were committed in From, are not taken over into Into as they are. With State they are only
+	// the last ones; the driver must keep the state of the machine, as it is when all of From is applied and before the
+	// reset that comes with these news.
 	NewsDivergence
 	// NewsForked: this member has forked Into off from From, because Lost will not come back, as Reason says.
 	NewsForked
@@ -29,7 +31,8 @@ type News struct {
 	Commands   Index
 	Items      []Item
 	Lost       []id.PeerID
-	Lossy      bool // acknowledged commands may be missing
+	Lossy      bool // acknowledged commands may be missing, or, of a merge, were not taken over
+	State      bool
 	Reason     string
 }
 

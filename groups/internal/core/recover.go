@@ -200,7 +200,7 @@ func (r *Replica) tickRecovery() {
 	if r.rn == nil {
 		return
 	}
-	if r.table.Get(r.self) == nil {
+	if r.joining() {
 		r.tickJoining()
 		return
 	}
@@ -232,8 +232,10 @@ func (r *Replica) tickRecovery() {
 		return
 	}
 	there, all := r.survivors()
-	if len(there) > 0 && there[0].Compare(r.cfg.Self) < 0 {
-		return // that one musters
+	for _, who := range there {
+		if !r.peers[who].hello.Joining && who.Compare(r.cfg.Self) < 0 {
+			return // that one musters
+		}
 	}
 	switch lost, _ := r.provenLost(); {
 	case lost && all:
@@ -243,13 +245,17 @@ func (r *Replica) tickRecovery() {
 	}
 }
 
+// joining reports whether this member has not come as far in the log as to find itself there.
+func (r *Replica) joining() bool { return r.rn != nil && r.table.Get(r.self) == nil }
+
 // tickJoining looks whether a member that has not come as far in the log as to find itself there still has somebody to
 // get the rest from. If all that were part of the history have left it, the joiner has nothing that it could save.
 func (r *Replica) tickJoining() {
 	if r.lead != 0 || r.now-r.leadAt < 2*r.cfg.ElectionTimeout || r.leaving.asked {
 		return
 	}
-	if len(r.bondedIf(func(p *peer) bool { return p.hello == nil || p.hello.Genesis == r.genesis })) == 0 {
+	part := func(p *peer) bool { return p.hello == nil || p.hello.Genesis == r.genesis && !p.hello.Joining }
+	if len(r.bondedIf(part)) == 0 {
 		r.beginAnew()
 	}
 }
@@ -442,7 +448,7 @@ func (r *Replica) fork(reason wire.Reason, round uint64, lossy bool) {
 	r.term, r.commits = now, last
 	r.leader = leading{}
 	r.endFetch()
-	r.snaps, r.fetch = snapshots{images: r.snaps.images, lastID: r.snaps.lastID}, fetching{lastID: r.fetch.lastID}
+	r.snaps, r.fetch = snapshots{images: r.snaps.images, lastID: r.snaps.lastID, mark: last}, fetching{lastID: r.fetch.lastID}
 	r.reads.restart()
 	r.client.next, r.client.retry = 0, true
 	r.run(origin, begin.ConfState)

@@ -129,7 +129,6 @@ type peer struct {
 	seen  time.Duration // last message, or the end of the bond
 	hello *wire.Hello   // the latest, nil before the first
 	heard uint64        // version of this member's hello that the peer has
-	rival bool          // reported as such
 }
 
 // New returns an engine. If the log is empty the engine is blank: it has no history until it founds one or joins one.
@@ -301,7 +300,6 @@ type queued struct {
 	failed []Failed
 	acked  []Ack
 	reads  []ReadReady
-	peers  []PeerAdvice
 	news   []News
 	answer []Answer
 	left   bool
@@ -320,7 +318,6 @@ func (q *queued) exchange(out *Output) {
 	out.Failed, q.failed = q.failed, emptied(out.Failed)
 	out.Acked, q.acked = q.acked, emptied(out.Acked)
 	out.Reads, q.reads = q.reads, emptied(out.Reads)
-	out.Peers, q.peers = q.peers, emptied(out.Peers)
 	out.Drop, q.drop = q.drop, emptied(out.Drop)
 	out.Diverged, q.diverged = q.diverged, emptied(out.Diverged)
 	out.Fetch, q.fetch = q.fetch, nil

@@ -165,7 +165,7 @@ func (q *queued) busyOutput() bool {
 			return true
 		}
 	}
-	return len(q.apply) > 0 || len(q.failed) > 0 || len(q.acked) > 0 || len(q.reads) > 0 || len(q.peers) > 0 || len(q.news) > 0 ||
+	return len(q.apply) > 0 || len(q.failed) > 0 || len(q.acked) > 0 || len(q.reads) > 0 || len(q.news) > 0 ||
 		len(q.answer) > 0 || len(q.drop) > 0 || len(q.diverged) > 0 || q.fetch != nil || q.left || q.reset
 }
 

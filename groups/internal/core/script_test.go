@@ -245,10 +245,6 @@ func (s *script) status() string {
 		if n.fatal != nil {
 			fmt.Fprintf(&b, "%s gave up: %v\n", n.name, n.fatal)
 		}
-		for _, a := range n.advice {
-			fmt.Fprintf(&b, "%s refuses %s, rival=%v\n", n.name, s.at(a.Peer).name, a.Rival)
-		}
-		n.advice = nil
 	}
 	return b.String()
 }

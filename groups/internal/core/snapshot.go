@@ -88,6 +88,7 @@ type snapshots struct {
 	wantedAt  time.Duration
 	markTerm  uint64 // term in which this member proposed a mark that is not handed out yet, zero if there is none
 	markAt    time.Duration
+	mark      uint64                   // raft index of the latest mark, or of what was installed, or where the history began here
 	sent      map[uint64]*sentSnapshot // by member
 	compacted time.Duration
 	shown     uint64 // end of the log when its length was last put into the status
@@ -278,10 +279,14 @@ func (r *Replica) newcomer() {
 	}
 }
 
-// imageDue reports whether a log that outlives the process has grown enough to be replaced by an image.
+// imageDue reports whether a log that outlives the process, this member's or another's, has grown enough to be replaced by
+// an image.
 func (r *Replica) imageDue() bool {
-	if !r.lasting || !r.cfg.Snapshots {
+	if !r.cfg.Snapshots {
 		return false
+	}
+	if !r.lasting {
+		return r.handed > r.snaps.mark+uint64(r.cfg.MostEntries) && r.table.Durable()
 	}
 	first, err := r.log.FirstIndex()
 	if err != nil {
@@ -342,7 +347,7 @@ const chunkMost = 4 << 20
 // takeMark asks for a view at the position of e.
 func (r *Replica) takeMark(e *raftpb.Entry, chunk int, out *Apply) {
 	s := &r.snaps
-	s.markTerm = 0
+	s.markTerm, s.mark = 0, e.GetIndex()
 	if !r.cfg.Snapshots {
 		return
 	}

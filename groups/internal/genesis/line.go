@@ -30,6 +30,7 @@ type Absorption struct {
 	Attempt  uint64
 	Booked   bool   // all its commands are here
 	Commands uint64 // of From, once booked
+	Lost     bool   // none of its commands are here: its log was cut
 }
 
 // absorbedMost bounds what is remembered of other histories. One that is forgotten while it merges is granted anew.
@@ -72,6 +73,7 @@ type Entry struct {
 	Other    ID     // where to, for Freeze; whom, for Absorb
 	Key      Key    // without its ID, for Freeze
 	Booked   bool   // for Absorb
+	Lost     bool   // likewise
 	Commands uint64 // of the other history, for Absorb; for Dissolve, the raft index up to which both logs are the same
 }
 
@@ -82,18 +84,17 @@ var errEntry = errors.New("genesis: malformed entry in the log")
 func (e *Entry) Append(b []byte) []byte {
 	b = binary.AppendUvarint(b, e.Attempt)
 	b = append(b, e.Other[:]...)
-	b = append(b, flags(e.Key.Fixed, e.Booked))
+	b = append(b, flags(e.Key.Fixed, e.Booked, e.Lost))
 	b = binary.AppendUvarint(b, e.Key.Forced)
 	b = binary.AppendUvarint(b, e.Key.Commands)
 	return binary.AppendUvarint(b, e.Commands)
 }
 
-func flags(a, b bool) (f byte) {
-	if a {
-		f |= 1
-	}
-	if b {
-		f |= 2
+func flags(all ...bool) (f byte) {
+	for i, on := range all {
+		if on {
+			f |= 1 << i
+		}
 	}
 	return f
 }
@@ -120,9 +121,9 @@ func Decode(kind byte, b []byte) (Entry, error) {
 	b = b[copy(e.Other[:], b):]
 	f := b[0]
 	b = b[1:]
-	e.Key.Fixed, e.Booked = f&1 != 0, f&2 != 0
+	e.Key.Fixed, e.Booked, e.Lost = f&1 != 0, f&2 != 0, f&4 != 0
 	e.Key.Forced, e.Key.Commands, e.Commands = uvarint(), uvarint(), uvarint()
-	if bad || len(b) > 0 || f > 3 {
+	if bad || len(b) > 0 || f > 7 {
 		return e, errEntry
 	}
 	return e, nil
@@ -166,7 +167,7 @@ func (l *Line) absorb(e *Entry) bool {
 	} else if len(l.Absorbed) >= absorbedMost {
 		l.Absorbed = slices.Clone(l.Absorbed[1:])
 	}
-	l.Absorbed = append(l.Absorbed, Absorption{From: e.Other, Attempt: e.Attempt, Booked: e.Booked, Commands: e.Commands})
+	l.Absorbed = append(l.Absorbed, Absorption{From: e.Other, Attempt: e.Attempt, Booked: e.Booked, Commands: e.Commands, Lost: e.Lost})
 	return true
 }
 
@@ -178,7 +179,7 @@ func (l *Line) Append(b []byte) []byte {
 	b = append(b, l.Key.ID[:]...)
 	b = binary.AppendUvarint(b, uint64(len(l.Absorbed)))
 	for _, a := range l.Absorbed {
-		e := Entry{Attempt: a.Attempt, Other: a.From, Booked: a.Booked, Commands: a.Commands}
+		e := Entry{Attempt: a.Attempt, Other: a.From, Booked: a.Booked, Commands: a.Commands, Lost: a.Lost}
 		b = appendSized(b, e.Append(nil))
 	}
 	return b
@@ -218,7 +219,7 @@ func DecodeLine(b []byte) (l Line, rest []byte, err error) {
 	b = b[n:]
 	for range count {
 		e := entry(Absorb)
-		l.Absorbed = append(l.Absorbed, Absorption{From: e.Other, Attempt: e.Attempt, Booked: e.Booked, Commands: e.Commands})
+		l.Absorbed = append(l.Absorbed, Absorption{From: e.Other, Attempt: e.Attempt, Booked: e.Booked, Commands: e.Commands, Lost: e.Lost})
 	}
 	if err != nil {
 		return Line{}, nil, errEntry

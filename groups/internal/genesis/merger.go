@@ -19,6 +19,7 @@ const (
 type Rival struct {
 	Key    Key
 	Frozen bool
+	Fixed  bool // the own history is, as far as this one goes
 }
 
 // View is what the leader of a history knows when it decides.
@@ -26,7 +27,7 @@ type View struct {
 	Now    time.Duration
 	Line   *Line // as of what is committed
 	Busy   bool  // an entry about merging is in the log and not committed
-	Own    Key
+	Own    Key   // Fixed is that of each Rival
 	Rivals []Rival
 	Random func(n int64) int64 // below n
 }
@@ -82,7 +83,9 @@ func (v *View) Target() (Rival, bool) {
 	var best Rival
 	found := false
 	for _, r := range v.Rivals {
-		if r.Key.ID != v.Own.ID && r.Key.Beats(v.Own) && (!found || r.Key.Beats(best.Key)) {
+		own := v.Own
+		own.Fixed = r.Fixed
+		if r.Key.ID != v.Own.ID && r.Key.Beats(own) && (!found || r.Key.Beats(best.Key)) {
 			best, found = r, true
 		}
 	}
@@ -133,7 +136,7 @@ func (m *Merger) whileActive(v *View) Action {
 		hold := min(holdFirst<<min(m.tries-1, 8), holdMost)
 		m.hold = v.Now + hold/2 + time.Duration(v.Random(int64(hold)))
 	}
-	if v.Busy || v.Now < m.hold || v.Own.Fixed {
+	if v.Busy || v.Now < m.hold {
 		return Action{}
 	}
 	best, ok := v.Target()
@@ -212,7 +215,7 @@ func Answer(l *Line, own ID, x *wire.Absorb) (*wire.Verdict, *Entry) {
 	v := &wire.Verdict{Genesis: x.From, Of: own, Attempt: x.Attempt}
 	switch {
 	case l.Phase == Dissolved:
-		v.Verdict, v.Into = wire.Moved, l.Into
+		v.Verdict, v.Into, v.Lost = wire.Moved, l.Into, l.Key.Fixed
 	case l.Phase == Frozen:
 		v.Verdict, v.Forced, v.Commands = wire.Busy, l.Key.Forced, l.Key.Commands
 	case x.Attempt < l.Grant(x.From):
@@ -225,7 +228,7 @@ func Answer(l *Line, own ID, x *wire.Absorb) (*wire.Verdict, *Entry) {
 	case !x.Done:
 		v.Verdict = wire.Granted
 	case !l.Booked(x.From, x.Attempt):
-		return nil, &Entry{Kind: Absorb, Other: x.From, Attempt: x.Attempt, Booked: true, Commands: x.Commands}
+		return nil, &Entry{Kind: Absorb, Other: x.From, Attempt: x.Attempt, Booked: true, Commands: x.Commands, Lost: x.Lost}
 	default:
 		v.Verdict = wire.Booked
 	}

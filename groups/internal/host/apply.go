@@ -65,6 +65,9 @@ func (g *Group) carryOut(o *order) bool {
 		}
 		return g.applyRun(&o.run, o.epoch)
 	}
+	if o.keep != nil {
+		o.keep.take(g.machine)
+	}
 	if err := contain(g.machine.Reset); err != nil {
 		g.fail(err)
 		return false

@@ -83,7 +83,7 @@ type Group struct {
 	rest  *core.Rest   // while the engine is at rest
 	pulse []*bond.Bond // and with whom pulses are exchanged: to rest.Peers
 
-	untaken []*core.News // the latest commands that were not taken over, oldest first
+	untaken []*Untaken // the latest commands that were not taken over, oldest first
 
 	// Owned by the group loop.
 	out      core.Output
@@ -99,6 +99,7 @@ type Group struct {
 // order is something for the applier to do: put the machine back to its beginning, or apply a run.
 type order struct {
 	reset   bool
+	keep    *KeptState // for a reset: takes the state first
 	epoch   uint64
 	run     core.Apply
 	fetched *fetch // for a run that installs a snapshot

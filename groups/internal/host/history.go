@@ -17,8 +17,8 @@ func HistoryName(g core.GenesisID) string {
 	return fmt.Sprintf("%x", g[:5])
 }
 
-// tell passes on news about the group's history.
-func (g *Group) tell(n *core.News) {
+// tell passes on news about the group's history. state is that of a history that has just given way.
+func (g *Group) tell(n *core.News, state *KeptState) {
 	ev := Event{
 		From: HistoryName(n.From), Into: HistoryName(n.Into), Commands: int(n.Commands), Reason: n.Reason, Lost: n.Lost, Lossy: n.Lossy,
 	}
@@ -37,14 +37,20 @@ func (g *Group) tell(n *core.News) {
 		for _, it := range n.Items {
 			ev.Commands += it.Count
 		}
+		u := &Untaken{News: *n}
+		if n.State {
+			u.State, ev.Commands = state, int(n.Commands)
+		}
 		g.meter.untaken.Add(float64(ev.Commands))
 		g.mu.Lock()
-		if len(g.untaken) >= divergedMost {
-			g.untaken = slices.Delete(g.untaken, 0, 1)
+		dropped := g.keepLocked(u)
+		if g.dead && u.State != nil {
+			dropped = append(dropped, u.State)
 		}
-		kept := *n
-		g.untaken = append(g.untaken, &kept)
 		g.mu.Unlock()
+		for _, k := range dropped {
+			k.drop()
+		}
 		log.Warn("commands of a merged history were not taken over as they are", "commands", ev.Commands)
 	case core.NewsForked, core.NewsFollowed:
 		ev.Kind = Forked
@@ -63,7 +69,7 @@ func (g *Group) tell(n *core.News) {
 }
 
 // Diverged returns the latest news of commands that were not taken over, oldest first.
-func (g *Group) Diverged() []*core.News {
+func (g *Group) Diverged() []*Untaken {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.untaken)

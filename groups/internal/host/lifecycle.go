@@ -142,6 +142,7 @@ func (g *Group) bury(cause error) bool {
 	unsent := g.box.calls
 	g.box.calls = nil
 	held, line := g.window.drain()
+	untaken := g.untaken
 	g.room.Broadcast()
 	// Under the lock, so that nobody whose call fails for this end finds a state without it.
 	g.state.end(g.svc.now(), cause)
@@ -149,6 +150,11 @@ func (g *Group) bury(cause error) bool {
 
 	g.stopBulk()
 	g.images.end()
+	for _, u := range untaken {
+		if u.State != nil {
+			u.State.drop()
+		}
+	}
 	for _, c := range unsent {
 		c.settle(0, core.FailedClosed, cause)
 	}

@@ -5,7 +5,6 @@ import (
 	"runtime/debug"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
-	"github.com/mosaik-go/mosaik/internal/link"
 )
 
 // kickLocked makes sure that a group loop will see what is in the mailbox.
@@ -194,12 +193,13 @@ func (g *Group) follow() {
 		g.send(&out.Send[i])
 	}
 	runs := out.Apply
+	kept := stateToKeep(out.News)
 	if out.Reset {
 		for i := range runs[:out.Before] {
 			g.decided = append(g.decided, order{epoch: g.epoch, run: runs[i]})
 		}
 		runs = runs[out.Before:]
-		g.begin()
+		g.begin(kept)
 	}
 	for i := range runs {
 		o := order{epoch: g.epoch, run: runs[i]}
@@ -237,14 +237,11 @@ func (g *Group) follow() {
 			read.settle(false)
 		}
 	}
-	for _, p := range out.Peers {
-		g.advise(p)
-	}
 	for _, a := range out.Answers {
 		a.Question.Host.(chan core.Answer) <- a
 	}
 	for i := range out.News {
-		g.tell(&out.News[i])
+		g.tell(&out.News[i], kept)
 	}
 	if out.Left && !g.leftTold {
 		g.leftTold = true
@@ -270,7 +267,7 @@ func (g *Group) send(e *core.Envelope) {
 
 // begin follows the engine into another history: what was decided before is applied first, then the machine starts
 // afresh.
-func (g *Group) begin() {
+func (g *Group) begin(keep *KeptState) {
 	g.mu.Lock()
 	g.epoch++
 	g.applied, g.reported, g.told = 0, 0, 0
@@ -279,7 +276,7 @@ func (g *Group) begin() {
 	g.mu.Lock()
 	g.box.reads = append(g.box.reads, reads...)
 	g.mu.Unlock()
-	g.decided = append(g.decided, order{reset: true, epoch: g.epoch})
+	g.decided = append(g.decided, order{reset: true, keep: keep, epoch: g.epoch})
 	g.log.Info("this member begins again with an empty machine, in another history or as a new member")
 }
 
@@ -307,16 +304,5 @@ func (g *Group) letInLocked() {
 	g.box.calls = g.window.advance(g.box.calls)
 	if len(g.box.calls) > before {
 		g.kickLocked()
-	}
-}
-
-// advise ends the bond to a peer that the engine cannot work with.
-func (g *Group) advise(p core.PeerAdvice) {
-	if b := g.bonds[p.Peer]; b != nil {
-		code := link.CodeGroupNotAllowed
-		if p.Rival {
-			code = link.CodeGroupRivalGenesis
-		}
-		b.Reject(code, p.Reason)
 	}
 }

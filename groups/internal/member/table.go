@@ -74,6 +74,16 @@ func (t *Table) Voters() int {
 	return n
 }
 
+// Durable reports whether a member has a durable log.
+func (t *Table) Durable() bool {
+	for _, r := range t.rows {
+		if r.Durable {
+			return true
+		}
+	}
+	return false
+}
+
 // Has reports whether a peer has a row. It has more than one when it came back before its old life was taken out.
 func (t *Table) Has(p id.PeerID) bool {
 	for _, r := range t.rows {

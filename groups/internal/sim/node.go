@@ -15,9 +15,6 @@ var GroupID = id.Of("simulated group")
 
 const tick = 100 * time.Millisecond
 
-// refusal is how long a peer is left alone that the engine had refused.
-const refusal = 10 * time.Second
-
 // Node is one machine in one life: an engine, and the driver around it.
 type Node struct {
 	w     *World
@@ -55,10 +52,9 @@ type Node struct {
 	at      map[uint64]uint64    // raft index of each, with a disk
 	readyAt uint64               // raft index of what is ready
 	fetch   core.Fetch
-	ready   *snapshot      // fetched, and not installed
-	refuses map[*Node]bool // rivals, with which there will be no bond
-	Refused []core.PeerAdvice
+	ready   *snapshot // fetched, and not installed
 	News    []core.News
+	Kept    [][]Entry // what was applied in histories that gave way and whose commands were not all in the log
 }
 
 // Entry is one applied item.
@@ -96,7 +92,7 @@ func (n *Node) config(pref core.Preference, expect int) core.Config {
 func (w *World) Start(index int, pref core.Preference, expect int) *Node {
 	n := &Node{
 		w: w, Index: index, Alive: true, bonds: make(map[int]*bond), State: Machine{}, baseAt: w.now, rate: 1,
-		refuses: make(map[*Node]bool), images: make(map[uint64]*snapshot), at: make(map[uint64]uint64),
+		images: make(map[uint64]*snapshot), at: make(map[uint64]uint64),
 	}
 	n.Peer = id.PeerID{byte(index + 1)}
 	if index < len(w.nodes) {
@@ -272,6 +268,11 @@ func (n *Node) flush() {
 			n.applyRun(&run)
 		}
 		runs = runs[out.Before:]
+		for _, x := range out.News {
+			if x.Kind == core.NewsDivergence && x.State {
+				n.Kept = append(n.Kept, n.Log)
+			}
+		}
 		n.epoch++
 		n.State, n.Log, n.applyQ = Machine{}, nil, nil
 		again, n.waiting = n.waiting, nil
@@ -297,17 +298,6 @@ func (n *Node) flush() {
 		a.Call.Host.(*Op).acked(n, a.First)
 	}
 	n.waiting = append(n.waiting, out.Reads...)
-	for _, p := range out.Peers {
-		n.Refused = append(n.Refused, p)
-		o := n.w.nodes[int(p.Peer[0])-1]
-		n.refuses[o] = true
-		n.w.tracef("%v refuses %v: %s", n, o, p.Reason)
-		n.w.After(0, func() { n.w.breakBond(n, o, true) })
-		n.w.After(refusal, func() { // the driver tries again, and is told again if nothing has changed
-			delete(n.refuses, o)
-			n.w.connectLater(n, o)
-		})
-	}
 	n.Left = n.Left || out.Left
 	if out.Fatal != nil {
 		n.Fatal = out.Fatal

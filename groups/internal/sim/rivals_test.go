@@ -110,18 +110,37 @@ func (r *rivalRun) once(lossy bool) error {
 			return fmt.Errorf("%q was applied twice", e.Cmd)
 		}
 	}
+	handed := r.handedOver()
 	for _, o := range r.history {
 		if o.Call == "" {
 			continue
 		}
 		switch n := count[o.Call]; {
-		case o.OK && n == 0 && !lossy:
+		case o.OK && n == 0 && !lossy && !handed[o.Call]:
 			return fmt.Errorf("%q was acknowledged in %x and is lost", o.Call, o.In[:4])
 		case !o.OK && !o.Maybe && n > 0:
 			return fmt.Errorf("%q was refused and applied", o.Call)
 		}
 	}
 	return nil
+}
+
+// handedOver returns the calls that the application has got from histories that gave way.
+func (r *rivalRun) handedOver() map[string]bool {
+	calls := make(map[string]bool)
+	for _, n := range r.w.nodes {
+		for _, x := range n.News {
+			for _, it := range x.Items {
+				calls[string(it.Payload)] = true
+			}
+		}
+		for _, log := range n.Kept {
+			for _, e := range log {
+				calls[e.Cmd] = true
+			}
+		}
+	}
+	return calls
 }
 
 // linearizable checks each history by itself, with its log as the witness: calls stand in the log in an order that fits

@@ -174,7 +174,7 @@ func (w *World) list(who id.PeerID, on bool) {
 // connectLater brings up a bond after a moment, and tries again while the two cannot reach each other.
 func (w *World) connectLater(a, b *Node) {
 	w.After(10*time.Millisecond+time.Duration(w.Rng.Int64N(int64(20*time.Millisecond))), func() {
-		if !a.Alive || !b.Alive || w.nodes[a.Index] != a || w.nodes[b.Index] != b || a.bonds[b.Index] != nil || a.refuses[b] || b.refuses[a] {
+		if !a.Alive || !b.Alive || w.nodes[a.Index] != a || w.nodes[b.Index] != b || a.bonds[b.Index] != nil {
 			return
 		}
 		if w.cut[[2]int{a.Index, b.Index}] || w.cut[[2]int{b.Index, a.Index}] || a.paused || b.paused {

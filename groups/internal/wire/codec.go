@@ -25,7 +25,7 @@ func Decode(src []byte) (Message, error) {
 		m = &Hello{
 			Seq: r.uint(), Heard: r.uint(), Ask: r.bool(),
 			Genesis: r.genesis(), Nonce: r.uint(), Member: r.uint(), Preference: r.preference(),
-			Leaving: r.bool(), Leader: r.peer(), Commands: r.uint(), Forced: r.uint(), Fixed: r.bool(), Frozen: r.bool(),
+			Leaving: r.bool(), Joining: r.bool(), Leader: r.peer(), Commands: r.uint(), Forced: r.uint(), Cut: r.uint(), Parents: r.parents(), Frozen: r.bool(),
 			Gone: r.gone(),
 		}
 	case kindJoin:
@@ -76,11 +76,12 @@ func (m *Hello) append(b []byte) []byte {
 	b = append(b, m.Genesis[:]...)
 	b = binary.AppendUvarint(b, m.Nonce)
 	b = binary.AppendUvarint(b, m.Member)
-	b = appendBool(append(b, m.Preference), m.Leaving)
+	b = appendBool(appendBool(append(b, m.Preference), m.Leaving), m.Joining)
 	b = append(b, m.Leader[:]...)
 	b = binary.AppendUvarint(b, m.Commands)
 	b = binary.AppendUvarint(b, m.Forced)
-	b = appendBool(appendBool(b, m.Fixed), m.Frozen)
+	b = binary.AppendUvarint(b, m.Cut)
+	b = appendBool(appendParents(b, m.Parents), m.Frozen)
 	return AppendGone(b, m.Gone)
 }
 

@@ -81,10 +81,12 @@ type Hello struct {
 	Member     uint64  // the sender's id in that history, or the one it asks to join with
 	Preference uint8
 	Leaving    bool      // the sender is about to go for good
+	Joining    bool      // the sender has not come as far in the log as to find itself there
 	Leader     id.PeerID // zero: unknown
 	Commands   uint64    // user index committed
 	Forced     uint64    // forks that were forced, among those that led to the history
-	Fixed      bool      // the history cannot be proposed again elsewhere: its log does not reach back far enough
+	Cut        uint64    // raft index up to which the sender's log was cut
+	Parents    []Parent  // of the history
 	Frozen     bool      // the history takes no commands, since it is about to merge into another
 	Gone       []Gone    // histories that the sender knows to be over, the latest last
 }
@@ -93,6 +95,7 @@ type Hello struct {
 type Gone struct {
 	From, Into Genesis
 	Round      uint64 // of the muster after which a survivor forked Into off; zero if From agreed on its end
+	Lost       bool   // Into has not taken over what From held
 }
 
 // Join asks the leader to be taken in as the given member.

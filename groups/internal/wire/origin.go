@@ -76,18 +76,14 @@ func appendOrigin(b []byte, o *Origin) []byte {
 	for i := range o.Founders {
 		b = appendMember(b, &o.Founders[i])
 	}
-	b = binary.AppendUvarint(b, uint64(len(o.Parents)))
-	for i := range o.Parents {
-		b = appendParent(b, &o.Parents[i])
-	}
-	return b
+	return appendParents(b, o.Parents)
 }
 
 // Least sizes of what is counted in messages.
 const (
 	memberMin = 1 + 32 + 1 + 1
 	parentMin = 16 + 1 + 1 + 1 + 1
-	goneMin   = 16 + 16 + 1
+	goneMin   = 16 + 16 + 1 + 1
 )
 
 func (r *reader) origin() Origin {
@@ -124,7 +120,7 @@ func (r *reader) gone() []Gone {
 	}
 	out := make([]Gone, n)
 	for i := range out {
-		out[i] = Gone{From: r.genesis(), Into: r.genesis(), Round: r.uint()}
+		out[i] = Gone{From: r.genesis(), Into: r.genesis(), Round: r.uint(), Lost: r.bool()}
 	}
 	return out
 }
@@ -147,7 +143,7 @@ func AppendGone(b []byte, gone []Gone) []byte {
 	b = binary.AppendUvarint(b, uint64(len(gone)))
 	for _, g := range gone {
 		b = append(append(b, g.From[:]...), g.Into[:]...)
-		b = binary.AppendUvarint(b, g.Round)
+		b = appendBool(binary.AppendUvarint(b, g.Round), g.Lost)
 	}
 	return b
 }

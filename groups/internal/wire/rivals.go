@@ -50,6 +50,7 @@ type Absorb struct {
 	Forced   uint64 // key of From when it froze
 	Commands uint64
 	Done     bool // all commands are taken in: book it
+	Lost     bool // none are: the log that had them was cut
 }
 
 // Verdicts on an Absorb.
@@ -69,6 +70,7 @@ type Verdict struct {
 	Forced   uint64 // key when it froze, for Busy
 	Commands uint64
 	Into     Genesis  // for Moved
+	Lost     bool     // likewise: Into has not taken over what Of held
 	Parents  []Parent // of the history that answers, for Granted
 }
 
@@ -192,12 +194,12 @@ func (r *reader) rival(kind byte) Message {
 		return &Founded{Value: r.origin()}
 	case kindAbsorb:
 		return &Absorb{
-			Genesis: r.genesis(), From: r.genesis(), Attempt: r.uint(), Forced: r.uint(), Commands: r.uint(), Done: r.bool(),
+			Genesis: r.genesis(), From: r.genesis(), Attempt: r.uint(), Forced: r.uint(), Commands: r.uint(), Done: r.bool(), Lost: r.bool(),
 		}
 	case kindVerdict:
 		return &Verdict{
 			Genesis: r.genesis(), Of: r.genesis(), Attempt: r.uint(), Verdict: r.byte(), Forced: r.uint(), Commands: r.uint(),
-			Into: r.genesis(), Parents: r.parents(),
+			Into: r.genesis(), Lost: r.bool(), Parents: r.parents(),
 		}
 	case kindRepropose:
 		r.own()
@@ -254,7 +256,7 @@ func (m *Absorb) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, m.Attempt)
 	b = binary.AppendUvarint(b, m.Forced)
 	b = binary.AppendUvarint(b, m.Commands)
-	return appendBool(b, m.Done)
+	return appendBool(appendBool(b, m.Done), m.Lost)
 }
 
 func (m *Verdict) append(b []byte) []byte {
@@ -262,10 +264,14 @@ func (m *Verdict) append(b []byte) []byte {
 	b = append(binary.AppendUvarint(b, m.Attempt), m.Verdict)
 	b = binary.AppendUvarint(b, m.Forced)
 	b = binary.AppendUvarint(b, m.Commands)
-	b = append(b, m.Into[:]...)
-	b = binary.AppendUvarint(b, uint64(len(m.Parents)))
-	for i := range m.Parents {
-		b = appendParent(b, &m.Parents[i])
+	b = appendBool(append(b, m.Into[:]...), m.Lost)
+	return appendParents(b, m.Parents)
+}
+
+func appendParents(b []byte, parents []Parent) []byte {
+	b = binary.AppendUvarint(b, uint64(len(parents)))
+	for i := range parents {
+		b = appendParent(b, &parents[i])
 	}
 	return b
 }

@@ -17,7 +17,7 @@ var (
 )
 
 var rivals = []Message{
-	&Hello{Seq: 1, Heard: 2, Ask: true, Genesis: Genesis{1}, Nonce: 3, Member: 4, Leader: id.PeerID{5}, Commands: 6, Forced: 7, Fixed: true,
+	&Hello{Seq: 1, Heard: 2, Ask: true, Genesis: Genesis{1}, Nonce: 3, Member: 4, Leader: id.PeerID{5}, Commands: 6, Forced: 7, Cut: 8, Parents: []Parent{{Genesis: Genesis{9}, Raft: 1, Commands: 1, Reason: Ordered}},
 		Gone: []Gone{{From: Genesis{8}, Into: Genesis{9}, Round: 7}}},
 	&Accept{Origin: someOrigin, Member: 4},
 	&Forward{Genesis: Genesis{1}, Member: 2, Session: 3, First: 4, Ack: true, Items: []Item{{Count: 1, Payload: []byte("x")}}},
