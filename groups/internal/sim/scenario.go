@@ -37,6 +37,7 @@ type Stats struct {
 	Done, Unknown, Refused, Crashes, Leaves, Joins, Leaders, Lost, Installed int
 	Forks                                                                    int // the group saved itself from the loss of most voters
 	Wiped, Blackouts, Closes                                                 int // with disks
+	Witnessed                                                                int // histories that were too hard for porcupine
 	Rested                                                                   int // ticks of engines at rest
 }
 
@@ -53,6 +54,7 @@ func (s *Stats) Add(o Stats) {
 	s.Installed += o.Installed
 	s.Forks += o.Forks
 	s.Wiped += o.Wiped
+	s.Witnessed += o.Witnessed
 	s.Blackouts += o.Blackouts
 	s.Closes += o.Closes
 	s.Rested += o.Rested
@@ -144,7 +146,17 @@ func (s *Scenario) Run() error {
 			return err
 		}
 	}
-	switch Linearizable(s.History, s.Check) {
+	verdict := Linearizable(s.History, s.Check)
+	if verdict != porcupine.Illegal && recovered && s.Stats.Lost == 0 {
+		if err := witness(s.History, w.nodes[0].Log); err != nil {
+			return err
+		}
+		if verdict == porcupine.Unknown {
+			s.Stats.Witnessed++
+		}
+		verdict = porcupine.Ok
+	}
+	switch verdict {
 	case porcupine.Ok:
 		if s.Stats.Lost > 0 {
 			return fmt.Errorf("%w: %v", errMajorityLost, s.describe())
