@@ -3,12 +3,30 @@ package groups
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/host"
 )
 
-// Event is something that happened to a group, as this member saw it. Its String says it in a line.
-type Event = host.Event
+// Event is something that happened to a group, as this member saw it.
+type Event struct {
+	Kind   EventKind
+	At     time.Time
+	Peer   PeerID // the peer it is about, zero if there is none
+	Reason string // in words, empty if there is nothing to say
+	Missed int    // for Lagged: how many events are lost
+
+	// For Merged, Diverged and Forked: short names of the histories, as Status has them, and how many commands it is
+	// about.
+	From, Into string
+	Commands   int
+
+	Lost  []PeerID // for QuorumLost and Forked: the voters that are missing
+	Lossy bool     // for Forked: commands that were acknowledged may be missing
+}
+
+// String says in a line what happened, for people.
+func (e Event) String() string { return host.Event(e).String() }
 
 // EventKind says what an [Event] is about.
 type EventKind = host.EventKind
@@ -46,5 +64,11 @@ const (
 // A subscription never slows down the group. When it falls more than 256 events behind, the oldest are dropped and a
 // [Lagged] event takes their place.
 func (g *Group[C, Q, R]) Events(ctx context.Context) iter.Seq[Event] {
-	return g.host.Events(ctx, g.done)
+	return func(yield func(Event) bool) {
+		for e := range g.host.Events(ctx, g.done) {
+			if !yield(Event(e)) {
+				return
+			}
+		}
+	}
 }
