@@ -12,26 +12,6 @@ import (
 	"github.com/mosaik-go/mosaik/streams/internal/engine"
 )
 
-// Gap is a hole in what came from one producer: Lost items are missing between the item before and the one after. When
-// Exact is false the number is uncertain: at most Lost are missing of what the consumer's keys select, or, for
-// [ProducerRestarted], at least Lost and unknown ones from before.
-type Gap = engine.Gap
-
-// GapCause says why items are missing.
-type GapCause = engine.Cause
-
-const (
-	// Lagged: this consumer was too slow, and the producer's policy was to drop.
-	Lagged = engine.Lagged
-	// Away: there was no connection while they were sent, this consumer having been disconnected for being too slow
-	// included.
-	Away = engine.Away
-	// ProducerRestarted: the producer began anew.
-	ProducerRestarted = engine.Restarted
-	// Undecodable: an item came that the codec refuses.
-	Undecodable = engine.Undecodable
-)
-
 // Consumer receives the items of all producers of a stream. All methods are safe for concurrent use; several goroutines may
 // receive, and share the items.
 type Consumer[T any] struct {
@@ -157,13 +137,13 @@ func (c *Consumer[T]) take(out *T) (*engine.Inlet, error) {
 			return in, err
 		}
 		if c.onGap != nil {
-			c.onGap(gap)
+			c.onGap(Gap(gap))
 		}
 	}
 }
 
 // next takes the next item or gap.
-func (c *Consumer[T]) next(out *T) (*engine.Inlet, Gap, error) {
+func (c *Consumer[T]) next(out *T) (*engine.Inlet, engine.Gap, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	item, in, gap, err := c.src.Next()
@@ -180,7 +160,7 @@ func (c *Consumer[T]) next(out *T) (*engine.Inlet, Gap, error) {
 	}
 	if err != nil {
 		in.Refuse(err)
-		return nil, Gap{Producer: in.Producer(), Lost: 1, Exact: true, Cause: Undecodable}, nil
+		return nil, engine.Gap{Producer: in.Producer(), Lost: 1, Exact: true, Cause: Undecodable}, nil
 	}
 	return in, gap, nil
 }
