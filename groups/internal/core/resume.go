@@ -96,7 +96,10 @@ func (r *Replica) usable(saved []Saved, begin uint64, h heirloom) (out []Saved) 
 			s = s.inherited(r.origin)
 			im.State, im.of = s, g
 		}
-		if r.cfg.Snapshots && s.Origin.Genesis == r.genesis && s.Index >= begin && s.Table.Get(r.self) != nil {
+		// One that does not know this member may be left from a membership before, or be of a mark that the log had when this
+		// member joined; behind the latter the log may have been cut.
+		mine := s.Table.Get(r.self) != nil || begin > firstIndex
+		if r.cfg.Snapshots && s.Origin.Genesis == r.genesis && s.Index >= begin && mine {
 			out = append(out, im)
 		} else {
 			r.discard([]Saved{im})
