@@ -32,6 +32,9 @@ type spec struct {
 	Settings  settings
 }
 
+// Entries that groups with images keep of their logs.
+const keptLeast, keptMost = 200, 2000
+
 // settings are those of the groups.
 type settings struct {
 	Images             bool          // the counter and the map write out their state, and their logs are cut early
@@ -90,6 +93,7 @@ type groupStatus struct {
 	Members   int
 	Committed uint64
 	Failed    string
+	LogCut    bool
 	Lossy     bool // some ancestor is
 	Forks     int
 	Merges    int
@@ -194,7 +198,7 @@ func (s *spec) join(net *mosaik.Network, kind int) (*group, error) {
 	}
 	key := groups.KeyFrom("the key of the " + kindNames[kind] + " of " + s.Network)
 	if set.Images && kind != register {
-		opts = append(opts, groups.WithRetention(groups.Retention{Keep: 200, Most: 2000, Chunk: 16 << 10}))
+		opts = append(opts, groups.WithRetention(groups.Retention{Keep: keptLeast, Most: keptMost, Chunk: 16 << 10}))
 		return groups.Join(net, key, newImaged(kind), opts...)
 	}
 	return groups.Join(net, key, newMachine(kind), opts...)
@@ -273,7 +277,7 @@ func statusOf(g *group) groupStatus {
 	st := g.Status()
 	out := groupStatus{
 		Online: st.Online, Leads: st.Leader == st.Self, Leader: st.Leader, Term: st.Term, Genesis: st.Genesis, Voters: st.Voters,
-		Members: len(st.Members), Committed: uint64(st.Committed), Text: st.String(),
+		Members: len(st.Members), Committed: uint64(st.Committed), LogCut: st.LogCut, Text: st.String(),
 	}
 	if st.Failed != nil {
 		out.Failed = st.Failed.Error()

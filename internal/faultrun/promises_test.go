@@ -35,6 +35,47 @@ func TestOneOfTwoIsKilled(t *testing.T) {
 	settle(t, c, w)
 }
 
+// A durable member that joins while the log is still whole, but has a mark behind which it is cut a moment later, comes back
+// from an image that was taken before it was a member.
+func TestJoinBetweenMarkAndCut(t *testing.T) {
+	c := newCluster(t, 3, true, settings{Expect: 2, Images: true})
+	start := func(i int) {
+		t.Helper()
+		if err := c.nodes[i].start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	execute := func(times int) {
+		t.Helper()
+		for range times {
+			r, err := c.nodes[0].living().ask(t.Context(), request{Ask: "do", Group: counter, Command: command{ID: rand.Uint64(), Do: add, New: 1}})
+			if err != nil || r.Outcome != yes {
+				t.Fatal(r.Err, err)
+			}
+		}
+	}
+	start(0)
+	start(1)
+	execute(keptMost + 20) // beyond which there is a mark
+	start(2)
+	if err := c.awaitWhole(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	execute(2 * keptLeast) // after which the log may be cut there
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if st := c.nodes[2].status(); st != nil && st[counter].LogCut {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the log is not cut: %+v", st)
+		}
+	}
+	c.nodes[2].kill()
+	start(2)
+	if err := c.awaitWhole(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // settle ends the load and checks what became of it.
 func settle(t *testing.T, c *cluster, w *workload) {
 	t.Helper()
