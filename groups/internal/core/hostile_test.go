@@ -145,6 +145,11 @@ func TestWrongSenders(t *testing.T) {
 		"an acceptance of a member":            {f, &wire.Accept{Origin: founded(l.eng.genesis, 1), Member: l.eng.self}},
 		"removal by another history":           {f, &wire.Removed{Genesis: wire.Genesis{1}, Member: l.eng.self}},
 		"an acknowledgement from no leader":    {f, &wire.Ack{Genesis: l.eng.genesis, First: 1, Calls: math.MaxUint64, Index: 1}},
+		"a pulse in the leader's name":         {f, &wire.Pulse{Member: l.eng.self, Term: term}},
+		"a pulse in another's name":            {f, &wire.Pulse{Member: g.eng.self, Term: term + 1}},
+		"a pulse of a stranger":                {f, &wire.Pulse{Member: 12345, Term: term + 1}},
+		"a pulse without a term":               {f, &wire.Pulse{Member: f.eng.self}},
+		"an answer to a pulse of the future":   {f, &wire.Pulsed{Term: term + 1}},
 		"a demand from no leader":              {f, &wire.Expect{Genesis: l.eng.genesis, Next: math.MaxUint64}},
 	} {
 		l.eng.Receive(c.now, x.from.peer, x.m)
@@ -279,6 +284,10 @@ func FuzzReceive(f *testing.F) {
 		if kinds[b[0]]++; kinds[b[0]] < 4 {
 			f.Add(b)
 		}
+	}
+	for _, n := range c.nodes {
+		f.Add(wire.Append(nil, &wire.Pulse{Member: n.eng.self, Term: n.eng.term}))
+		f.Add(wire.Append(nil, &wire.Pulsed{Term: n.eng.term}))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := wire.Decode(b)
