@@ -26,13 +26,6 @@ const (
 	recordBallot                    // ballots promised and voted in, the vote
 )
 
-// heirloom is an image of a history from which the present one was forked off by this member. It stands for the state of
-// the present one at the same index, since the log up to there is the same.
-type heirloom struct {
-	of    wire.Genesis
-	index uint64
-}
-
 func (r *Replica) record() []byte {
 	var flags byte
 	if r.former {

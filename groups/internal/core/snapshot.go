@@ -440,38 +440,6 @@ func (r *Replica) dropImage(i int) {
 	s.images = slices.Delete(s.images, i, i+1)
 }
 
-// bequeath gives up the images of a history that is left for one that is forked off from it, but for the newest from which
-// the log can be resumed: that stays, as an heirloom.
-func (r *Replica) bequeath(from wire.Genesis, conf *raftpb.ConfState) {
-	keep := -1
-	for i, im := range r.snaps.images {
-		if r.lasting && im.written && !im.useless {
-			keep = i
-		}
-	}
-	for i := len(r.snaps.images) - 1; i >= 0; i-- {
-		if i != keep {
-			r.dropImage(i)
-		}
-	}
-	for _, im := range r.snaps.images {
-		if im.of.IsZero() {
-			im.of = from
-		}
-		im.conf, im.isAgreed, im.rescue = conf, false, false
-	}
-}
-
-// heirloom returns the one there is, zero if there is none.
-func (r *Replica) heirloom() (h heirloom) {
-	for _, im := range r.snaps.images {
-		if !im.of.IsZero() {
-			h = heirloom{im.of, im.index}
-		}
-	}
-	return h
-}
-
 // dropImages drops all images.
 func (r *Replica) dropImages() {
 	for len(r.snaps.images) > 0 {
