@@ -42,6 +42,7 @@ type images struct {
 
 	mu    sync.Mutex // guards all following fields
 	marks map[uint64]*image
+	first *image // with which the engine begins: it is read even if it is dropped before that
 	ended bool
 }
 
@@ -255,6 +256,10 @@ func (s *images) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
+	if s.first != nil {
+		s.first.readers--
+		s.first = nil
+	}
 	for _, im := range s.marks {
 		s.dropLocked(im)
 	}

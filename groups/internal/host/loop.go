@@ -203,6 +203,9 @@ func (g *Group) follow() {
 	}
 	for i := range runs {
 		o := order{epoch: g.epoch, run: runs[i]}
+		if in := o.run.Install; in != nil && in.Saved != 0 {
+			g.images.holdFirst(in.Saved)
+		}
 		if in := o.run.Install; in != nil && g.fetch != nil && g.fetch.order.ID == in.Fetch {
 			o.fetched, g.fetch = g.fetch, nil
 		}

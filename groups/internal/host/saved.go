@@ -64,7 +64,7 @@ func closeImages(all []*image) {
 // readSaved prepares and installs the machine of a saved image.
 func (g *Group) readSaved(in *core.Install) error {
 	s, ok := g.machine.(Snapshotter)
-	im := g.images.hold(in.Saved)
+	im := g.images.takeFirst()
 	if im == nil {
 		return errors.New("groups: the image that the engine begins with is not here")
 	}
@@ -89,15 +89,25 @@ func (g *Group) readSaved(in *core.Install) error {
 	return nil
 }
 
-// hold returns a reader of the image of a mark, nil if there is none.
-func (s *images) hold(mark uint64) *imageReader {
+// holdFirst keeps the image with which the engine begins, whatever the engine drops before the applier has come to it.
+func (s *images) holdFirst(mark uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	im := s.marks[mark]
-	if im == nil || im.data == nil {
+	if im := s.marks[mark]; im != nil && im.data != nil && s.first == nil {
+		im.readers++
+		s.first = im
+	}
+}
+
+// takeFirst returns a reader of that image, nil if there is none.
+func (s *images) takeFirst() *imageReader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	im := s.first
+	if im == nil {
 		return nil
 	}
-	im.readers++
+	s.first = nil
 	return &imageReader{image: im, images: s}
 }
 

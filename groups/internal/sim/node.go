@@ -52,6 +52,7 @@ type Node struct {
 	at      map[uint64]uint64    // raft index of each, with a disk
 	readyAt uint64               // raft index of what is ready
 	fetch   core.Fetch
+	first   *snapshot // with which the engine begins
 	ready   *snapshot // fetched, and not installed
 	News    []core.News
 	Kept    [][]Entry // what was applied in histories that gave way and whose commands were not all in the log
@@ -276,6 +277,11 @@ func (n *Node) flush() {
 		n.epoch++
 		n.State, n.Log, n.applyQ = Machine{}, nil, nil
 		again, n.waiting = n.waiting, nil
+	}
+	for _, run := range runs {
+		if run.Install != nil && run.Install.Saved != 0 {
+			n.first = n.images[run.Install.Saved] // which may be dropped before it is read
+		}
 	}
 	n.applyQ = append(n.applyQ, runs...)
 	n.followSnapshots()

@@ -138,7 +138,7 @@ func (n *Node) install(i *core.Install) {
 	n.w.tracef("%v installs a snapshot of %d commands", n, i.User)
 	n.w.Installed++
 	if i.Saved != 0 {
-		n.ready = n.images[i.Saved].clone()
+		n.ready = n.first.clone()
 	} else if i.Mark != 0 {
 		n.images[i.Mark] = n.disk.images[n.readyAt]
 		n.at[i.Mark] = n.readyAt
