@@ -164,7 +164,8 @@ func (r *Replica) sendPending(act genesis.Action) {
 	}
 	at := min(act.At, uint64(len(b.calls)))
 	if at == uint64(len(b.calls)) {
-		r.leader.merger.Sent(r.now, &r.line, act.Target, act.Attempt, at, true)
+		// An earlier attempt may have brought more there than is left of the log now.
+		r.leader.merger.Sent(r.now, &r.line, act.Target, act.Attempt, act.At, true)
 		r.workMerge()
 		return
 	}
