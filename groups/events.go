@@ -64,8 +64,9 @@ const (
 // A subscription never slows down the group. When it falls more than 256 events behind, the oldest are dropped and a
 // [Lagged] event takes their place.
 func (g *Group[C, Q, R]) Events(ctx context.Context) iter.Seq[Event] {
+	events := g.host.Events(ctx, g.done) // subscribed to now, not when the loop begins
 	return func(yield func(Event) bool) {
-		for e := range g.host.Events(ctx, g.done) {
+		for e := range events {
 			if !yield(Event(e)) {
 				return
 			}
