@@ -141,13 +141,13 @@ func (m *Mesh) onClose(t *trunk, f closeFrame) {
 	m.holdAgainstLocked(l, t.peer, r)
 }
 
-// holdAgainstLocked remembers a refusal, and reports it unless it only repeats what was reported.
+// holdAgainstLocked remembers a refusal, and reports it if it is news.
 func (m *Mesh) holdAgainstLocked(l *local, who id.PeerID, r Refusal) {
 	m.quiet = false
-	before := l.refused[who]
-	l.refused[who] = remember(before, who, r, time.Now())
-	quiet := r.Code == link.CodeShutdown || r.Code == link.CodeGroupNotFound || r.Code == link.CodeUnknownPeer
-	if !quiet && (before == nil || before.Code != r.Code) {
+	now := time.Now()
+	held := remember(l.refused[who], who, r, now)
+	l.refused[who] = held
+	if held.report(now) {
 		l.Sink.Refused(who, r)
 	}
 }

@@ -154,3 +154,28 @@ func TestClosedMeshRefuses(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A peer that makes up ever new reasons to refuse is reported now and then, not each time.
+func TestRefusalsAreNotRepeated(t *testing.T) {
+	inWorld(t, simnet.Options{}, func(t *testing.T, w *world) {
+		n := w.node()
+		sink := n.join(id.Of("g"), nil)
+		s := w.stranger(n)
+		if _, err := s.Write(frameOf(prefaceFrame{}.append(nil))); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 1000 {
+			code := link.Code(70000 + i)
+			if i%2 == 0 {
+				code = []link.Code{link.CodeGroupInvalidProof, link.CodeGroupNotAllowed}[i/2%2]
+			}
+			if _, err := s.Write(frameOf((&closeFrame{group: id.Of("g"), code: code}).append(nil))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(500 * time.Millisecond)
+		if _, _, _, refused := sink.count(); refused == 0 || refused > 2 {
+			t.Errorf("%d of 1,000 refusals are reported", refused)
+		}
+	})
+}

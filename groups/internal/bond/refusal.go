@@ -35,6 +35,27 @@ type PeerRefusal struct {
 	Since time.Time // of the first in a row
 	Tries int       // how many in a row
 	Retry time.Time // not tried again before, unless the peer tries or its entry changes
+
+	told time.Time // when a refusal of the peer was last reported
+	what string    // label of its code
+}
+
+// reportEvery is the shortest time between two reports about one peer, which can make up as many refusals as it likes.
+const reportEvery = time.Second
+
+// report reports whether the refusal is to be reported, and takes note if it is. One that only repeats what was reported
+// is not, nor is one that says that a peer comes or goes.
+func (r *PeerRefusal) report(now time.Time) bool {
+	switch r.Code {
+	case link.CodeShutdown, link.CodeGroupNotFound, link.CodeUnknownPeer:
+		return false
+	}
+	what := r.Code.Label()
+	if what == r.what || now.Sub(r.told) < reportEvery {
+		return false
+	}
+	r.told, r.what = now, what
+	return true
 }
 
 // patience is how the time between tries grows after refusals of one kind.
@@ -67,9 +88,12 @@ func (p patience) delay(n int) time.Duration {
 // remember notes a refusal after those before it, which may be nil.
 func remember(before *PeerRefusal, peer id.PeerID, r Refusal, now time.Time) *PeerRefusal {
 	next := &PeerRefusal{Refusal: r, Peer: peer, Since: now, Tries: 1}
-	if before != nil && before.Code == r.Code {
-		next.Since = before.Since
-		next.Tries = before.Tries + 1
+	if before != nil {
+		next.told, next.what = before.told, before.what
+		if before.Code == r.Code {
+			next.Since = before.Since
+			next.Tries = before.Tries + 1
+		}
 	}
 	next.Retry = now.Add(patienceFor(r.Code).delay(next.Tries))
 	return next

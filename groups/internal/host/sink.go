@@ -59,7 +59,7 @@ func (g *Group) Listed(peers []id.PeerID) {
 
 // Refused reports that a bond could not be made, or had to be given up.
 func (g *Group) Refused(peer id.PeerID, r bond.Refusal) {
-	g.meter.refused(r.Code.String())
+	g.meter.refused(r.Code.Label())
 	g.events.emit(Event{Kind: PeerRefused, Peer: peer, Reason: r.String()})
 	g.log.Warn("no bond", "peer", peer.Short(), "reason", r.String())
 }
