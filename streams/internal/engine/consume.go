@@ -132,6 +132,7 @@ func (s *Service) advance(t *tie, plan *schedule) {
 		if !t.attempts.resting {
 			plan.at(t.attempts.retry)
 		}
+	case t.src.full(t.peer): // the source says when it is not
 	case t.peer == s.self:
 		s.askHere(t)
 	default:

@@ -79,7 +79,7 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
 }
 
 // refused counts why a consumer of this node has no subscription.
-func (m *metrics) refused(code link.Code) { m.refusals.WithLabelValues(code.String()).Inc() }
+func (m *metrics) refused(code link.Code) { m.refusals.WithLabelValues(code.Label()).Inc() }
 
 // sinkMetrics are the series of one producer, looked up once.
 type sinkMetrics struct {

@@ -72,6 +72,7 @@ type parcel struct {
 	count  int
 	gap    Gap     // Cause zero: none
 	pooled *[]byte // what items is in, to be given back; nil when it is not
+	weighs fan.Limits
 }
 
 // Long runs of items are copied into buffers that are used again, of sizes that double.
@@ -127,6 +128,7 @@ type Source struct {
 	closed bool
 	ending bool // nothing more will come
 	at     map[id.PeerID]position
+	held   map[id.PeerID]fan.Limits // of what waits here, of each producer that has something; a gap counts as an item
 
 	// Guarded by whoever calls Next, one at a time.
 	current            parcel
@@ -143,6 +145,7 @@ func newSource(svc *Service, cfg SourceConfig) *Source {
 		metrics: svc.metrics.source(cfg.Stream),
 		wake:    make(chan struct{}, 1),
 		at:      make(map[id.PeerID]position),
+		held:    make(map[id.PeerID]fan.Limits),
 		ties:    make(map[id.PeerID]*tie),
 	}
 	s.roster = newRoster(cfg.Online, svc.nudge)
@@ -203,9 +206,13 @@ func (s *Source) advance() bool {
 		s.counted = s.bytes
 	}
 	giveBack(s.current.pooled)
+	done := s.current
 	s.current = parcel{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if done.in != nil {
+		s.lightenLocked(&done)
+	}
 	if s.closed || s.head == len(s.queue) {
 		return false
 	}
@@ -272,6 +279,10 @@ func (s *Source) put(in *inlet, items []byte, count int, gap Gap, last uint64) {
 func (s *Source) putPooled(in *inlet, items []byte, pooled *[]byte, count int, gap Gap, last uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if count > 0 && in.closed.Load() {
+		giveBack(pooled) // the next subscription begins without it
+		return
+	}
 	if last > 0 {
 		s.at[in.peer] = position{in.epoch, last}
 	}
@@ -292,11 +303,41 @@ func (s *Source) putPooled(in *inlet, items []byte, pooled *[]byte, count int, g
 		clear(s.queue[n:])
 		s.queue, s.head = s.queue[:n], 0
 	}
-	s.queue = append(s.queue, parcel{in: in, items: items, count: count, gap: gap, pooled: pooled})
+	weighs := fan.Limits{Items: max(count, 1), Bytes: len(items)}
+	s.queue = append(s.queue, parcel{in: in, items: items, count: count, gap: gap, pooled: pooled, weighs: weighs})
+	held := s.held[in.peer]
+	s.held[in.peer] = fan.Limits{Items: held.Items + weighs.Items, Bytes: held.Bytes + weighs.Bytes}
 	in.lastParcel = s.popped + len(s.queue) - s.head
 	if s.waiting.Load() > 0 {
 		s.signal()
 	}
+}
+
+// lightenLocked books a parcel out that was taken, and has the loop look again once there is room for a subscription.
+func (s *Source) lightenLocked(p *parcel) {
+	before := s.held[p.in.peer]
+	after := fan.Limits{Items: before.Items - p.weighs.Items, Bytes: before.Bytes - p.weighs.Bytes}
+	if after == (fan.Limits{}) {
+		delete(s.held, p.in.peer)
+	} else {
+		s.held[p.in.peer] = after
+	}
+	if s.heavy(before) && !s.heavy(after) {
+		s.svc.nudge()
+	}
+}
+
+// heavy reports whether so much of a producer waits here, from subscriptions that ended, that another one must wait. Each
+// subscription may bring a whole window, so at most one and a half windows ever wait.
+func (s *Source) heavy(held fan.Limits) bool {
+	return held.Items > s.cfg.Window.Items/2 || held.Bytes > s.cfg.Window.Bytes/2
+}
+
+// full reports whether a further subscription to a producer must wait.
+func (s *Source) full(p id.PeerID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heavy(s.held[p])
 }
 
 // position returns what was received last from a producer.
