@@ -46,7 +46,6 @@ const (
 	CodeGroupTimeout          Code = 30408
 	CodeGroupAlreadyBonded    Code = 30429
 	CodeGroupSchemaMismatch   Code = 30409
-	CodeGroupRivalGenesis     Code = 30410
 )
 
 var codeNames = map[Code]string{
@@ -79,7 +78,6 @@ var codeNames = map[Code]string{
 	CodeGroupTimeout:          "group: timeout",
 	CodeGroupAlreadyBonded:    "group: already bonded",
 	CodeGroupSchemaMismatch:   "group: schema mismatch",
-	CodeGroupRivalGenesis:     "group: rival genesis",
 }
 
 // String returns the code's name, or its number when it has none.

@@ -203,9 +203,6 @@ func (m *Merger) Sent(now time.Duration, l *Line, of ID, attempt, at uint64, las
 	}
 }
 
-// At returns from which call on the target needs the history's calls.
-func (m *Merger) At() uint64 { return m.at }
-
 // GiveUp ends the attempt under way.
 func (m *Merger) GiveUp() { m.thaw = true }
 

@@ -266,17 +266,6 @@ func (p *Plan) Progress() (done, total int64) {
 // Err returns why the fetch has failed, nil while it has not.
 func (p *Plan) Err() error { return p.failed }
 
-// Serving returns how many sources are being asked.
-func (p *Plan) Serving() int {
-	n := 0
-	for _, s := range p.sources {
-		if s.asked != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // reasons says what is wrong with each source.
 func (p *Plan) reasons() string {
 	text := ""

@@ -64,9 +64,6 @@ func (l *Lane) Stats() Stats { return l.stats }
 // Queued returns the number of items that wait, and their bytes.
 func (l *Lane) Queued() (items, bytes int) { return l.items, l.bytes }
 
-// Filtered reports whether some items may not match.
-func (l *Lane) Filtered() bool { return l.filter != nil }
-
 // Offer queues the run's items from index from on. next is the index of the first item that it did not deal with: the
 // run's length, except when the policy is Block or Disconnect and there was no room. Matching items before index queued
 // went into the queue.

@@ -7,7 +7,6 @@ package fan
 
 import (
 	"encoding/binary"
-	"math"
 )
 
 // Run is a sequence of encoded items in the order of their numbers.
@@ -29,9 +28,6 @@ type Mark struct {
 	End     uint32 // in Buf
 	Payload uint32 // bytes of this item and all before it, without their lengths
 }
-
-// MaxRunBytes bounds the Buf of a run.
-const MaxRunBytes = math.MaxInt32
 
 // Open returns Buf with room for a length, for an encoder to append an item to.
 func (r *Run) Open() []byte {
