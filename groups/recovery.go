@@ -69,7 +69,7 @@ func (p Plan) String() string {
 	if p.Lossless {
 		b.WriteString("; nothing that was acknowledged can be missing")
 	} else {
-		b.WriteString("; commands that only the missing voters have are lost, unless those come back and merge")
+		b.WriteString("; commands that only the missing voters have are lost, unless those come back: then they are merged or handed over")
 	}
 	for _, s := range p.Survivors {
 		fmt.Fprintf(&b, "\n  %s survives: log up to %d of term %d, %d commands committed", s.Peer.Short(), s.Last, s.Term, s.Committed)
