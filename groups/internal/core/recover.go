@@ -36,6 +36,7 @@ type recovery struct {
 	round uint64        // of the muster because of which it does; it follows the fork that comes of it
 	next  time.Duration // no muster before
 	lost  time.Duration // since when there has been no majority, zero while there is one
+	may   time.Duration // since when this member may muster, zero while it may not
 	told  bool          // NewsQuorumLost
 
 	muster *muster
@@ -210,7 +211,7 @@ func (r *Replica) tickRecovery() {
 		if v.told {
 			r.due.news = append(r.due.news, News{Kind: NewsQuorumBack, From: r.genesis})
 		}
-		v.lost, v.told = 0, false
+		v.lost, v.may, v.told = 0, 0, false
 		return
 	}
 	if v.lost == 0 {
@@ -228,17 +229,34 @@ func (r *Replica) tickRecovery() {
 		return
 	}
 	there, all := r.survivors()
-	for _, who := range there {
-		if !r.peers[who].hello.Joining && who.Compare(r.cfg.Self) < 0 {
-			return // that one musters
-		}
-	}
+	var reason wire.Reason
 	switch lost, _ := r.provenLost(); {
 	case lost && all:
-		r.callMuster(wire.Proven, there, nil)
+		reason = wire.Proven
 	case r.cfg.AvailabilityFirst > 0 && r.lead == 0 && r.now-v.lost >= r.cfg.AvailabilityFirst:
-		r.callMuster(wire.Availability, there, nil)
+		reason = wire.Availability
+	default:
+		v.may = 0
+		return
 	}
+	if v.may == 0 {
+		v.may = r.now
+	}
+	if r.now-v.may >= r.turn(there) {
+		r.callMuster(reason, there, nil)
+	}
+}
+
+// turn returns how long this member leaves it to others to muster. They may not see that it is needed: one that is behind
+// in the log does not know all voters.
+func (r *Replica) turn(there []id.PeerID) time.Duration {
+	first := 0
+	for _, who := range there {
+		if !r.peers[who].hello.Joining && who.Compare(r.cfg.Self) < 0 {
+			first++
+		}
+	}
+	return time.Duration(first) * musterPatience
 }
 
 // joining reports whether this member has not come as far in the log as to find itself there.
@@ -269,7 +287,7 @@ func (r *Replica) callMuster(reason wire.Reason, there []id.PeerID, q *Question)
 	r.recovery.muster = m
 	r.recovery.next = r.now + standEvery
 	for _, who := range there {
-		r.send(who, &wire.Muster{Genesis: r.genesis, Round: m.round, Reason: reason, Peek: m.peek})
+		r.send(who, &wire.Muster{Genesis: r.genesis, Round: m.round, Reason: reason, Peek: m.peek, Known: r.handed})
 	}
 	if !m.peek {
 		r.seal(m.round)
@@ -288,20 +306,35 @@ func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
 	}
 	s := r.standing(m.Round)
 	switch lost, _ := r.provenLost(); {
-	case !m.Peek && r.follows():
+	case !m.Peek && (r.follows() || r.ahead(from, m)):
 		s.Refused = true
 	case m.Peek, r.table.Get(r.self) == nil: // one that is only about to join has no say
 	case m.Reason == wire.Proven:
-		s.Refused = !lost
+		// Proof holds for all. But it may be about voters of the past, which one that knows later ones sees. One that knows no
+		// more than the other must not stand in its way: it may never get the proof itself.
+		s.Refused = !lost && (r.lead != 0 || r.handed > m.Known)
 	case m.Reason == wire.Availability:
 		s.Refused = r.cfg.AvailabilityFirst == 0 || r.lead != 0
 	default:
 		s.Refused = r.online()
 	}
 	if !s.Refused && !m.Peek {
+		if x := r.recovery.muster; x != nil && !x.peek {
+			r.endMuster("another member recovers the group")
+		}
 		r.seal(m.Round)
 	}
 	r.send(from, s)
+}
+
+// ahead reports whether a muster of this member goes before that of another one, so that not both lead to a fork: the one
+// who knows more of the log goes first, then the one with the lower id.
+func (r *Replica) ahead(from id.PeerID, m *wire.Muster) bool {
+	x := r.recovery.muster
+	if x == nil || x.peek || !slices.Contains(x.asked, from) {
+		return false
+	}
+	return r.handed > m.Known || r.handed == m.Known && r.cfg.Self.Compare(from) < 0
 }
 
 // standing describes this member's log.
@@ -366,7 +399,7 @@ func (r *Replica) finishMuster() {
 	for _, who := range m.asked {
 		s := m.got[who]
 		if s.Refused {
-			r.endMuster("member " + who.Short() + " does not see the majority as lost")
+			r.endMuster("member " + who.Short() + " does not see the majority as lost, or recovers the group itself")
 			return
 		}
 		if s.Term > best.Term || s.Term == best.Term && (s.Last > best.Last || s.Last == best.Last && s.Member < best.Member) {

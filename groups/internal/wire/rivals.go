@@ -103,7 +103,8 @@ type Muster struct {
 	Genesis Genesis
 	Round   uint64
 	Reason  Reason
-	Peek    bool // report only
+	Peek    bool   // report only
+	Known   uint64 // raft index up to which the one who asks has followed the log
 }
 
 // Standing answers a Muster.
@@ -114,7 +115,7 @@ type Standing struct {
 	Term     uint64 // of the last entry
 	Last     uint64 // raft index
 	Commands uint64 // user index at the end of the log
-	Refused  bool   // the member does not see the majority as lost
+	Refused  bool   // the member does not see the majority as lost, or recovers the group itself
 }
 
 // Fork asks a member to fork off a history that others then join.
@@ -207,7 +208,7 @@ func (r *reader) rival(kind byte) Message {
 	case kindReproposed:
 		return &Reproposed{Genesis: r.genesis(), Of: r.genesis(), Attempt: r.uint(), At: r.uint()}
 	case kindMuster:
-		return &Muster{Genesis: r.genesis(), Round: r.uint(), Reason: r.reason(), Peek: r.bool()}
+		return &Muster{Genesis: r.genesis(), Round: r.uint(), Reason: r.reason(), Peek: r.bool(), Known: r.uint()}
 	case kindStanding:
 		return &Standing{
 			Genesis: r.genesis(), Round: r.uint(), Member: r.uint(), Term: r.uint(), Last: r.uint(), Commands: r.uint(),
@@ -306,7 +307,7 @@ func (m *Reproposed) append(b []byte) []byte {
 
 func (m *Muster) append(b []byte) []byte {
 	b = binary.AppendUvarint(append(b, m.Genesis[:]...), m.Round)
-	return appendBool(append(b, byte(m.Reason)), m.Peek)
+	return binary.AppendUvarint(appendBool(append(b, byte(m.Reason)), m.Peek), m.Known)
 }
 
 func (m *Standing) append(b []byte) []byte {

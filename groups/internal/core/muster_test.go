@@ -1,0 +1,79 @@
+package core
+
+import (
+	"testing"
+	"time"
+
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
+	"github.com/mosaik-go/mosaik/id"
+)
+
+// Who stands still when another one musters: one that sees no proof and knows more of the log does not, nor one whose own
+// muster goes first.
+func TestMusterIsRefusedByThoseWhoKnowBetter(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		more    int // how much more of the log the one who asks knows
+		proof   bool
+		own     bool // the one who is asked musters too
+		first   bool // and has the lower id
+		refused bool
+	}{
+		"knows more":                                   {more: -1, refused: true},
+		"knows as much":                                {},
+		"knows less":                                   {more: 1},
+		"knows more, and sees the proof":               {more: -1, proof: true},
+		"musters too, and knows more":                  {more: -1, proof: true, own: true, refused: true},
+		"musters too, and knows less":                  {more: 1, proof: true, own: true, first: true},
+		"musters too, knows as much, has the first id": {proof: true, own: true, first: true, refused: true},
+		"musters too, knows as much, has a later id":   {proof: true, own: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster()
+			c.form("a", "b", "c")
+			one, other := c.node("a"), c.node("b")
+			if (one.peer.Compare(other.peer) < 0) != x.first {
+				one, other = other, one
+			}
+			for i, n := range c.nodes {
+				for _, o := range c.nodes[i+1:] {
+					c.unbond(n, o, true)
+				}
+			}
+			if !c.until(10*time.Second, func() bool { return one.eng.lead == 0 && other.eng.lead == 0 }) {
+				t.Fatal("there is a leader without a majority")
+			}
+			c.bond(one, other)
+			r := one.eng
+			if x.proof {
+				for _, n := range c.nodes {
+					if n != one {
+						r.tombs[n.eng.self] = "said farewell"
+					}
+				}
+			}
+			if x.own {
+				r.callMuster(wire.Proven, []id.PeerID{other.peer}, nil)
+			}
+			var answer *wire.Standing
+			c.watch = func(m wire.Message) {
+				if s, is := m.(*wire.Standing); is {
+					answer = s
+				}
+			}
+			const round = 7
+			r.Receive(c.now, other.peer, &wire.Muster{Genesis: r.genesis, Round: round, Reason: wire.Proven, Known: r.handed + uint64(x.more)})
+			one.flush()
+			if answer == nil || answer.Refused != x.refused {
+				t.Fatalf("answers %+v", answer)
+			}
+			if still := r.recovery.sealed(c.now) && r.recovery.round == round; still == x.refused {
+				t.Errorf("stands still for the other one: %v", still)
+			}
+			if musters := r.recovery.muster != nil; musters != (x.own && x.refused) {
+				t.Errorf("musters: %v", musters)
+			}
+		})
+	}
+}
