@@ -53,7 +53,7 @@ func (r *Replica) takeTurns(gone uint64, pause int) {
 	slices.SortFunc(turns, func(a, b turn) int {
 		return cmp.Or(cmp.Compare(a.hesitant, b.hesitant), cmp.Compare(a.id, b.id))
 	})
-	step := r.cfg.ElectionTimeout / campaignSteps
+	step := max(r.cfg.ElectionTimeout/campaignSteps, r.cfg.Tick) // turns within one tick would be no turns
 	mine := slices.IndexFunc(turns, func(t turn) bool { return t.id == r.self })
 	r.campaign = campaigning{
 		at:    r.now + time.Duration(pause+mine)*step,

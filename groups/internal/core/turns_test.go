@@ -32,6 +32,32 @@ func TestLeaderIsReplacedAtOnce(t *testing.T) {
 	}
 }
 
+// Turns are a tick apart at least, however short the election timeout is: members whose clocks tick at the same instant
+// would split the votes again and again.
+func TestTurnsWithShortTimeouts(t *testing.T) {
+	t.Parallel()
+	for ticks := 2; ticks <= 9; ticks++ {
+		for members := 3; members <= 5; members++ {
+			for round := range 5 {
+				c := newCluster()
+				c.tune = func(cfg *Config) { cfg.Heartbeat, cfg.ElectionTimeout = testTick, time.Duration(ticks)*testTick }
+				names := make([]string, members)
+				for i := range names {
+					names[i] = fmt.Sprintf("%d %d %d %d", ticks, members, round, i)
+				}
+				c.form(names...)
+				c.crash(c.leader(), true)
+				if !c.until(3*time.Second, func() bool {
+					l := c.leader()
+					return l != nil && l.status.Online
+				}) {
+					t.Errorf("%d members, timeout of %d ticks, round %d: no leader", members, ticks, round)
+				}
+			}
+		}
+	}
+}
+
 // The first in line may lack what others have. Then it is refused, and the next one stands.
 func TestSuccessorLacksEntries(t *testing.T) {
 	t.Parallel()
