@@ -155,7 +155,7 @@ func (r *Replica) planOf(m *muster) *Plan {
 		}
 	}
 	// Voters that are missing have something of their own only if they are a majority by themselves.
-	p.Lossless = !lossy && len(p.Survivors) == len(m.asked)+1
+	p.Lossless = !lossy && !r.changing() && len(p.Survivors) == len(m.asked)+1
 	away, voters := 0, 0
 	for _, row := range r.table.All() {
 		if !row.Voter {

@@ -3,11 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"time"
-
-	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
@@ -125,15 +121,15 @@ func (o *Offline) describe() error {
 	}
 	s.Self = me.Peer
 	r.cfg.Self, r.cfg.Preference = me.Peer, Preference(me.Preference)
-	s.Plan, err = o.plan(me)
+	s.Plan = o.plan(me)
 	if !s.Plan.Needed {
 		s.Why = "the member is a majority by itself: start its node, and the group goes on"
 	}
-	return err
+	return nil
 }
 
 // plan says what a fork would do. All other members are taken for lost.
-func (o *Offline) plan(me *member.Row) (*Plan, error) {
+func (o *Offline) plan(me *member.Row) *Plan {
 	r := o.r
 	p := &Plan{Genesis: r.genesis, Founder: me.Peer, Survivors: []Survivor{
 		{Peer: me.Peer, Voter: me.Voter, Term: o.status.Term, Last: o.status.Last, Commands: o.status.Committed},
@@ -149,20 +145,8 @@ func (o *Offline) plan(me *member.Row) (*Plan, error) {
 		}
 	}
 	p.Needed = !me.Voter || voters > 1
-	changing, err := o.changing()
-	p.Lossless = !changing && me.Voter && len(p.Missing) < voters/2+1
-	return p, err
-}
-
-// changing reports whether the log has a change of members that is not known to be committed: then there may be voters
-// that this member does not know.
-func (o *Offline) changing() (bool, error) {
-	last, err := o.r.log.LastIndex()
-	if err != nil || last <= o.r.handed {
-		return false, err
-	}
-	entries, err := o.r.log.Entries(o.r.handed+1, last+1, math.MaxUint64)
-	return slices.ContainsFunc(entries, func(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal }), err
+	p.Lossless = !r.changing() && me.Voter && len(p.Missing) < voters/2+1
+	return p
 }
 
 // Status returns what the log holds.

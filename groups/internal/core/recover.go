@@ -134,6 +134,17 @@ func (r *Replica) provenLost() (lost, lossy bool) {
 	return voters-dead < voters/2+1, dead >= voters/2+1
 }
 
+// changing reports whether the log has a change of members that is not known to be committed: then there may be voters, and
+// a majority of them, that this member does not know.
+func (r *Replica) changing() bool {
+	last, err := r.log.LastIndex()
+	if err != nil || last <= r.handed {
+		return err != nil
+	}
+	entries, err := r.log.Entries(r.handed+1, last+1, math.MaxUint64)
+	return err != nil || slices.ContainsFunc(entries, func(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal })
+}
+
 // survivors returns the peers that are members of this history and there; all says that every member is, but for those
 // proven dead.
 func (r *Replica) survivors() (there []id.PeerID, all bool) {
@@ -407,7 +418,7 @@ func (r *Replica) finishMuster() {
 		}
 	}
 	_, lossy := r.provenLost()
-	lossy = lossy || m.reason != wire.Proven
+	lossy = lossy || m.reason != wire.Proven || r.changing()
 	r.recovery.muster = nil
 	if m.question != nil {
 		r.answer(Answer{Question: m.question})
@@ -421,7 +432,7 @@ func (r *Replica) finishMuster() {
 
 func (r *Replica) onFork(_ id.PeerID, m *wire.Fork) {
 	if r.rn != nil && m.Genesis == r.genesis && r.recovery.sealed(r.now) && r.recovery.round == m.Round && !r.leaving.asked {
-		r.fork(m.Reason, m.Round, m.Lossy)
+		r.fork(m.Reason, m.Round, m.Lossy || r.changing())
 	}
 }
 
