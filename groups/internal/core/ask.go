@@ -134,7 +134,6 @@ func samePeers(plan []Survivor, there []id.PeerID, self id.PeerID) bool {
 // planOf turns what a muster brought into a plan.
 func (r *Replica) planOf(m *muster) *Plan {
 	ok, missing := r.majority()
-	_, lossy := r.provenLost()
 	p := &Plan{Genesis: r.genesis, Missing: missing, Needed: !ok, Founder: r.cfg.Self}
 	best := r.standing(m.round)
 	add := func(who id.PeerID, s *wire.Standing) {
@@ -155,28 +154,12 @@ func (r *Replica) planOf(m *muster) *Plan {
 		}
 	}
 	// Voters that are missing have something of their own only if they are a majority by themselves.
-	p.Lossless = !lossy && !r.changing() && len(p.Survivors) == len(m.asked)+1
-	away, voters := 0, 0
-	for _, row := range r.table.All() {
-		if !row.Voter {
-			continue
-		}
-		voters++
-		if r.away(row, p.Survivors) {
-			away++
-		}
+	here := map[uint64]bool{r.self: true}
+	for _, s := range m.got {
+		here[s.Member] = true
 	}
-	p.Lossless = p.Lossless && away < voters/2+1
+	p.Lossless = len(p.Survivors) == len(m.asked)+1 && !r.outvoted(func(id uint64) bool { return !here[id] })
 	return p
-}
-
-func (r *Replica) away(row *member.Row, there []Survivor) bool {
-	for _, s := range there {
-		if s.Peer == row.Peer && r.provenDead(row) == "" {
-			return false
-		}
-	}
-	return true
 }
 
 func (r *Replica) answer(a Answer) { r.due.answer = append(r.due.answer, a) }

@@ -145,7 +145,7 @@ func (o *Offline) plan(me *member.Row) *Plan {
 		}
 	}
 	p.Needed = !me.Voter || voters > 1
-	p.Lossless = !r.changing() && me.Voter && len(p.Missing) < voters/2+1
+	p.Lossless = me.Voter && !r.outvoted(func(id uint64) bool { return id != r.self })
 	return p
 }
 

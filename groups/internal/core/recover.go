@@ -118,9 +118,8 @@ func (r *Replica) newcomers() []*member.Row {
 }
 
 // provenLost reports whether there is proof that this member will never again be part of a majority of the voters that it
-// knows. That does not exclude that others know of other voters, so all must be asked. lossy says that the voters that are
-// gone can have had something that nobody else has.
-func (r *Replica) provenLost() (lost, lossy bool) {
+// knows. That does not exclude that others know of other voters, so all must be asked.
+func (r *Replica) provenLost() bool {
 	dead, voters := 0, 0
 	for _, row := range r.table.All() {
 		if !row.Voter {
@@ -131,18 +130,67 @@ func (r *Replica) provenLost() (lost, lossy bool) {
 			dead++
 		}
 	}
-	return voters-dead < voters/2+1, dead >= voters/2+1
+	return voters-dead < voters/2+1
 }
 
-// changing reports whether the log has a change of members that is not known to be committed: then there may be voters, and
-// a majority of them, that this member does not know.
-func (r *Replica) changing() bool {
+// outvoted reports whether the voters that are away may be a majority by themselves, so that they may have acknowledged
+// something that nobody else has. Changes of voters that are in the log and not known to be committed count, each with those
+// before it: whoever is away may know more.
+func (r *Replica) outvoted(away func(id uint64) bool) bool {
+	voters := make(map[uint64]bool)
+	for _, row := range r.table.All() {
+		if row.Voter {
+			voters[row.ID] = true
+		}
+	}
+	majority := func() bool {
+		n := 0
+		for id := range voters {
+			if away(id) {
+				n++
+			}
+		}
+		return n >= len(voters)/2+1
+	}
 	last, err := r.log.LastIndex()
-	if err != nil || last <= r.handed {
-		return err != nil
+	if majority() || err != nil {
+		return true
+	}
+	if last <= r.handed {
+		return false
 	}
 	entries, err := r.log.Entries(r.handed+1, last+1, math.MaxUint64)
-	return err != nil || slices.ContainsFunc(entries, func(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal })
+	for _, e := range entries {
+		if e.GetType() != raftpb.EntryConfChangeV2 {
+			continue
+		}
+		op, err := changeOf(e)
+		switch {
+		case err != nil:
+			return true
+		case op.Kind == member.Promote:
+			voters[op.Member.ID] = true
+		case op.Kind == member.Demote || op.Kind == member.Remove:
+			delete(voters, op.Member.ID)
+		}
+		if majority() {
+			return true
+		}
+	}
+	return err != nil
+}
+
+// alive reports whether a member is this one, or there under its id.
+func (r *Replica) alive(id uint64) bool {
+	if id == r.self {
+		return true
+	}
+	for _, who := range r.bonded() {
+		if h := r.peers[who].hello; h != nil && h.Member == id && h.Genesis == r.genesis {
+			return true
+		}
+	}
+	return false
 }
 
 // survivors returns the peers that are members of this history and there; all says that every member is, but for those
@@ -241,7 +289,7 @@ func (r *Replica) tickRecovery() {
 	}
 	there, all := r.survivors()
 	var reason wire.Reason
-	switch lost, _ := r.provenLost(); {
+	switch lost := r.provenLost(); {
 	case lost && all:
 		reason = wire.Proven
 	case r.cfg.AvailabilityFirst > 0 && r.lead == 0 && r.now-v.lost >= r.cfg.AvailabilityFirst:
@@ -312,11 +360,13 @@ func (r *Replica) seal(round uint64) {
 }
 
 func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
-	if r.rn == nil || m.Genesis != r.genesis || r.leaving.asked {
+	if r.rn == nil || m.Genesis != r.genesis || r.leaving.asked && m.Peek {
 		return
 	}
 	s := r.standing(m.Round)
-	switch lost, _ := r.provenLost(); {
+	switch lost := r.provenLost(); {
+	case r.leaving.asked:
+		s.Refused = true
 	case !m.Peek && (r.follows() || r.ahead(from, m)):
 		s.Refused = true
 	case m.Peek, r.table.Get(r.self) == nil: // one that is only about to join has no say
@@ -364,6 +414,11 @@ func (r *Replica) onStanding(from id.PeerID, m *wire.Standing) {
 		return
 	}
 	x.got[from] = m
+	if m.Refused && !x.peek {
+		// At once: as long as this member stands still it hears no leader, who may be what the other knows of.
+		r.endMuster("member " + from.Short() + " does not see the majority as lost, or recovers the group itself")
+		return
+	}
 	r.finishMuster()
 }
 
@@ -409,16 +464,11 @@ func (r *Replica) finishMuster() {
 	best, at := r.standing(m.round), r.cfg.Self
 	for _, who := range m.asked {
 		s := m.got[who]
-		if s.Refused {
-			r.endMuster("member " + who.Short() + " does not see the majority as lost, or recovers the group itself")
-			return
-		}
 		if s.Term > best.Term || s.Term == best.Term && (s.Last > best.Last || s.Last == best.Last && s.Member < best.Member) {
 			best, at = s, who
 		}
 	}
-	_, lossy := r.provenLost()
-	lossy = lossy || m.reason != wire.Proven || r.changing()
+	lossy := m.reason != wire.Proven || r.outvoted(func(id uint64) bool { return !r.alive(id) })
 	r.recovery.muster = nil
 	if m.question != nil {
 		r.answer(Answer{Question: m.question})
@@ -432,7 +482,7 @@ func (r *Replica) finishMuster() {
 
 func (r *Replica) onFork(_ id.PeerID, m *wire.Fork) {
 	if r.rn != nil && m.Genesis == r.genesis && r.recovery.sealed(r.now) && r.recovery.round == m.Round && !r.leaving.asked {
-		r.fork(m.Reason, m.Round, m.Lossy || r.changing())
+		r.fork(m.Reason, m.Round, m.Lossy)
 	}
 }
 

@@ -196,7 +196,7 @@ func (r *Replica) whyNoLeader() string {
 		names = append(names, m.Peer.Short()+" ("+m.Why+")")
 	}
 	text := fmt.Sprintf("no majority: %d of %d voters are here, %d are needed; missing: %s", here, voters, need, strings.Join(names, ", "))
-	switch lost, _ := r.provenLost(); {
+	switch lost := r.provenLost(); {
 	case r.recovery.sealed(r.now):
 		text += "; recovering: the survivors stand still until one of them goes on"
 	case lost:
