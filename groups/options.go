@@ -221,7 +221,8 @@ func WithRetention(r Retention) Option {
 
 // AvailabilityFirst has members that see no majority for the given time go on without it, rather than wait for it. Each
 // part of a network that splits may then take commands. When the parts meet again they merge by the policy of the group,
-// and nothing that was acknowledged is lost by that; but a strong query or a command may meanwhile have missed what was
+// and what was acknowledged is proposed again or, where both parts have cut their logs since, handed over, see
+// [Group.Divergences]; but a strong query or a command may meanwhile have missed what was
 // acknowledged elsewhere, and commands that only members without a durable log had are lost with them. The time must be at
 // least the election timeout. All members must use the same; it is part of the group's id. The default is to wait.
 func AvailabilityFirst(after time.Duration) Option {

@@ -26,7 +26,7 @@ func (g *Group[C, Q, R]) LeadershipTransfer(ctx context.Context, to PeerID) erro
 
 // Plan is what [Group.Recover] would do: the survivors go on without the voters that are missing.
 type Plan struct {
-	Needed    bool       // the group has no majority; otherwise Recover refuses
+	Needed    bool       // no majority of the voters is there; otherwise Recover refuses
 	History   string     // that would be left
 	Survivors []Survivor // members that answer, this one among them
 	Missing   []Missing  // voters that do not
@@ -106,10 +106,11 @@ func (g *Group[C, Q, R]) RecoveryPlan(ctx context.Context) (Plan, error) {
 
 // Recover has the survivors of the plan go on without the voters that are missing. It is the last resort for a group that
 // lost its majority: commands that were acknowledged by the missing voters alone are lost, and if those are merely out of
-// reach and go on too, the two histories merge when they meet.
+// reach and go on too, the two histories merge when they meet; if both have cut their logs since, one of them is handed
+// over, see [Group.Divergences].
 //
 // Recover refuses if the group has a majority, if the survivors are not those of the plan any more, and if one of them
-// sees a leader. It returns when the founder of the plan has been told to go on; wait with When().Online for the rest. If
+// sees a leader, as a leader that has just lost its majority does for up to an election timeout. It returns when the founder of the plan has been told to go on; wait with When().Online for the rest. If
 // it fails nothing has changed, except that after an end of ctx the recovery may still happen.
 func (g *Group[C, Q, R]) Recover(ctx context.Context, p Plan) error {
 	const op = "groups: recover"

@@ -274,11 +274,10 @@ func (s Status) String() string {
 			fmt.Fprintf(&b, ", last seen %v ago", time.Since(m.LastSeen).Round(time.Second))
 		}
 	}
-	for _, r := range s.Refused {
-		if !s.Online && s.Failed == nil {
-			break // it is in the reason
+	if s.Online || s.Failed != nil { // otherwise the reason has them
+		for _, r := range s.Refused {
+			fmt.Fprintf(&b, "\n  no bond to %s: %s", r.Peer.Short(), r.Reason)
 		}
-		fmt.Fprintf(&b, "\n  no bond to %s: %s", r.Peer.Short(), r.Reason)
 	}
 	return b.String()
 }

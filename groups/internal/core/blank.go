@@ -35,14 +35,10 @@ func (r *Replica) PeerUp(now time.Duration, who id.PeerID) {
 	if r.leaderPeer() == who {
 		r.client.retry, r.reads.retry = true, true
 	}
-	if r.isLeader() && r.fatal == nil {
-		// What was under way to the member is lost, and it may be in a new life that has to hear what is committed: an
-		// append tells it, a heartbeat does not.
-		for _, row := range r.table.ByPeer(who) {
-			r.rn.ReportUnreachable(row.ID)
-			r.stirred = true
-		}
-	}
+	// What was under way to the member is lost, and it may be in a new life that has to hear what is committed: an append tells
+	// it, a heartbeat does not.
+	r.probe(who)
+	r.stirred = true
 }
 
 func (r *Replica) PeerDown(now time.Duration, who id.PeerID, closed bool) {

@@ -8,6 +8,31 @@ import (
 	"github.com/mosaik-go/mosaik/id"
 )
 
+// The first refusal ends a muster, though others have not answered: as long as it lasts the member hears no leader.
+func TestRefusalEndsMuster(t *testing.T) {
+	t.Parallel()
+	for _, peek := range []bool{false, true} {
+		c := newCluster()
+		c.form("a", "b", "c")
+		one := c.node("a")
+		r := one.eng
+		var q *Question
+		if peek {
+			q = &Question{Kind: AskPlan}
+		}
+		c.unbond(c.node("b"), c.node("c"), true)
+		r.callMuster(wire.Ordered, []id.PeerID{c.node("b").peer, c.node("c").peer}, q)
+		m := r.recovery.muster
+		r.Receive(c.now, c.node("b").peer, &wire.Standing{Genesis: r.genesis, Round: m.round, Member: c.node("b").eng.self, Refused: true})
+		if goesOn := r.recovery.muster == m; goesOn != peek {
+			t.Errorf("a muster (to look only: %v) goes on after a refusal: %v", peek, goesOn)
+		}
+		if r.recovery.sealed(c.now) {
+			t.Errorf("the member (to look only: %v) stands still after a refusal", peek)
+		}
+	}
+}
+
 // Who stands still when another one musters: one that sees no proof and knows more of the log does not, nor one whose own
 // muster goes first.
 func TestMusterIsRefusedByThoseWhoKnowBetter(t *testing.T) {

@@ -91,25 +91,36 @@ func (r *Replica) onFarewell(from id.PeerID, m *wire.Farewell) {
 	}
 }
 
-// newcomers returns the members that the log adds beyond what was handed out. Others may know them already.
-func (r *Replica) newcomers() []*member.Row {
+// pending returns the changes of members in the log that are not handed out yet, so that it is not known here whether they
+// are committed. Others may know.
+func (r *Replica) pending() ([]member.Op, error) {
 	last, err := r.log.LastIndex()
 	if err != nil || last <= r.handed {
-		return nil
+		return nil, err
 	}
 	entries, err := r.log.Entries(r.handed+1, last+1, math.MaxUint64)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	var out []*member.Row
+	var out []member.Op
 	for _, e := range entries {
 		if e.GetType() != raftpb.EntryConfChangeV2 {
 			continue
 		}
 		op, err := changeOf(e)
 		if err != nil {
-			return out
+			return out, err
 		}
+		out = append(out, op)
+	}
+	return out, nil
+}
+
+// newcomers returns the members that the log adds beyond what was handed out.
+func (r *Replica) newcomers() []*member.Row {
+	changes, _ := r.pending() // what cannot be read adds nobody
+	var out []*member.Row
+	for _, op := range changes {
 		if op.Kind == member.Add {
 			out = append(out, &member.Row{Member: op.Member})
 		}
@@ -134,8 +145,7 @@ func (r *Replica) provenLost() bool {
 }
 
 // outvoted reports whether the voters that are away may be a majority by themselves, so that they may have acknowledged
-// something that nobody else has. Changes of voters that are in the log and not known to be committed count, each with those
-// before it: whoever is away may know more.
+// something that nobody else has. Pending changes of voters count, each with those before it.
 func (r *Replica) outvoted(away func(id uint64) bool) bool {
 	voters := make(map[uint64]bool)
 	for _, row := range r.table.All() {
@@ -152,32 +162,22 @@ func (r *Replica) outvoted(away func(id uint64) bool) bool {
 		}
 		return n >= len(voters)/2+1
 	}
-	last, err := r.log.LastIndex()
-	if majority() || err != nil {
+	changes, err := r.pending()
+	if err != nil || majority() {
 		return true
 	}
-	if last <= r.handed {
-		return false
-	}
-	entries, err := r.log.Entries(r.handed+1, last+1, math.MaxUint64)
-	for _, e := range entries {
-		if e.GetType() != raftpb.EntryConfChangeV2 {
-			continue
-		}
-		op, err := changeOf(e)
-		switch {
-		case err != nil:
-			return true
-		case op.Kind == member.Promote:
+	for _, op := range changes {
+		switch op.Kind {
+		case member.Promote:
 			voters[op.Member.ID] = true
-		case op.Kind == member.Demote || op.Kind == member.Remove:
+		case member.Demote, member.Remove:
 			delete(voters, op.Member.ID)
 		}
 		if majority() {
 			return true
 		}
 	}
-	return err != nil
+	return false
 }
 
 // alive reports whether a member is this one, or there under its id.

@@ -21,19 +21,7 @@ type client struct {
 
 // read handles what the producer's side sends until the trunk ends.
 func (c *client) read() error {
-	in := c.reader(wire.MaxFrame)
-	for {
-		body, err := in.Next()
-		if err != nil {
-			return err
-		}
-		if len(body) == 0 {
-			return violation("empty frame")
-		}
-		if err := c.handle(wire.Kind(body[0]), body[1:]); err != nil {
-			return err
-		}
-	}
+	return each(c.reader(wire.MaxFrame), c.handle)
 }
 
 func (c *client) handle(kind wire.Kind, body []byte) error {

@@ -111,18 +111,7 @@ func (v *server) read() error {
 		v.svc.metrics.rejected.Inc()
 		return err
 	}
-	for {
-		body, err := in.Next()
-		if err != nil {
-			return err
-		}
-		if len(body) == 0 {
-			return violation("empty frame")
-		}
-		if err := v.handle(wire.Kind(body[0]), body[1:]); err != nil {
-			return err
-		}
-	}
+	return each(in, v.handle)
 }
 
 func (v *server) handle(kind wire.Kind, body []byte) error {

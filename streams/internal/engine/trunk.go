@@ -293,6 +293,22 @@ func (t *trunk) reader(most int) *link.Reader {
 	return r
 }
 
+// each hands the frames that come to handle, until the trunk ends.
+func each(in *link.Reader, handle func(wire.Kind, []byte) error) error {
+	for {
+		body, err := in.Next()
+		if err != nil {
+			return err
+		}
+		if len(body) == 0 {
+			return violation("empty frame")
+		}
+		if err := handle(wire.Kind(body[0]), body[1:]); err != nil {
+			return err
+		}
+	}
+}
+
 // violation is the error of a peer that breaks the protocol.
 func violation(format string, args ...any) error {
 	return fmt.Errorf("protocol violation: "+format+": %w", append(args, &link.CloseError{Code: link.CodeProtocolViolation})...)
