@@ -124,6 +124,18 @@ func (c *cluster) leader(group int) int {
 	return best
 }
 
+// awaitLeader returns the node that leads a group, as soon as there is one.
+func (c *cluster) awaitLeader(group int) int {
+	c.t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if i := c.leader(group); i >= 0 {
+			return i
+		}
+	}
+	c.t.Fatalf("no node leads the %s", kindNames[group])
+	return -1
+}
+
 // whole says in what the cluster differs from one in which all members of all groups vote, in one history; nil: in nothing.
 func (c *cluster) whole() error {
 	var first []groupStatus

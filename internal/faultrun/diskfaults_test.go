@@ -69,9 +69,11 @@ func tornTail(h *harm, ctx context.Context, rng *rand.Rand) error {
 }
 
 // damaged kills a node whose disk then loses what was synced, which no promise survives but that of the other members. So it
-// happens only when all are well, and the node comes back when the others have everything that was acknowledged.
+// happens only when all are well, and the node comes back when the others have everything that was acknowledged. The end of
+// the run does not shorten it.
 func damaged(how int) func(h *harm, ctx context.Context, rng *rand.Rand) error {
 	return func(h *harm, ctx context.Context, rng *rand.Rand) error {
+		ctx = context.WithoutCancel(ctx)
 		i := h.victim(rng)
 		n := h.c.nodes[i]
 		n.kill()

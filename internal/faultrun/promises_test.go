@@ -18,7 +18,7 @@ func TestOneOfTwoIsKilled(t *testing.T) {
 	w := startClients(c, 1, 30*time.Millisecond, 1)
 	for round := range 4 {
 		time.Sleep(500 * time.Millisecond) // some load
-		victim := c.leader(register)
+		victim := c.awaitLeader(register)
 		if round%2 == 0 {
 			victim = 1 - victim
 		}
@@ -135,7 +135,7 @@ func TestNextCommand(t *testing.T) {
 						if err := c.awaitWhole(t.Context(), time.Minute); err != nil {
 							t.Fatal(err)
 						}
-						victim := c.leader(register)
+						victim := c.awaitLeader(register)
 						if !leads {
 							victim = (victim + 1) % 3
 						}
