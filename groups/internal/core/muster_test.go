@@ -102,3 +102,40 @@ func TestMusterIsRefusedByThoseWhoKnowBetter(t *testing.T) {
 		})
 	}
 }
+
+// A member that hears a leader knows that there is a majority, whatever it takes for proof of the contrary: it may be
+// behind, and not know the voters of today. It calls no muster, nor stands still for one.
+func TestFollowersDoNotMuster(t *testing.T) {
+	t.Parallel()
+	c := newCluster()
+	c.form("a", "b", "c", "d")
+	l := c.leader()
+	f := c.followers()[0]
+	for _, n := range c.nodes {
+		if n != f {
+			f.eng.tombs[n.eng.self] = "said farewell"
+		}
+	}
+	f.eng.recovery.look = true
+	musters := 0
+	c.watch = func(m wire.Message) {
+		if _, is := m.(*wire.Muster); is {
+			musters++
+		}
+	}
+	c.pass(10 * time.Second)
+	if musters > 0 || f.eng.recovery.sealed(c.now) {
+		t.Fatalf("%d musters, standing still: %v", musters, f.eng.recovery.sealed(c.now))
+	}
+	refused := false
+	c.watch = func(m wire.Message) {
+		if s, is := m.(*wire.Standing); is {
+			refused = s.Refused
+		}
+	}
+	f.eng.Receive(c.now, c.followers()[1].peer, &wire.Muster{Genesis: f.eng.genesis, Round: 1, Reason: wire.Proven})
+	f.flush()
+	if !refused || f.eng.recovery.sealed(c.now) || l.status.Role != RoleLeader {
+		t.Fatalf("refused: %v, standing still: %v", refused, f.eng.recovery.sealed(c.now))
+	}
+}

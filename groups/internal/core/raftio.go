@@ -1,7 +1,6 @@
 package core
 
 import (
-	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -134,141 +133,6 @@ func (r *Replica) Receive(now time.Duration, from id.PeerID, m wire.Message) {
 	})
 }
 
-// onRaft checks a message of the library and hands it over. The library trusts its peers and panics on messages that
-// cannot be; what is refused here is what it would not survive.
-func (r *Replica) onRaft(from id.PeerID, m *wire.Raft) {
-	msg := m.Msg
-	if r.rn == nil || m.Genesis != r.genesis || msg.GetTo() != r.self || r.recovery.sealed(r.now) {
-		return
-	}
-	sender := msg.GetFrom()
-	if row := r.table.Get(sender); row != nil {
-		if row.Peer != from || sender == r.self {
-			return // somebody speaks for another member
-		}
-	} else {
-		if r.table.WasRemoved(sender) {
-			r.send(from, &wire.Removed{Genesis: r.genesis, Member: sender})
-			return
-		}
-		// This member may not have come to the entry that takes the sender in. It is believed what it says of itself.
-		if h := r.peers[from].hello; h == nil || h.Genesis != r.genesis || h.Member != sender || !validMember(sender) {
-			return
-		}
-	}
-	if msg.GetTerm() > r.term+termJumpMost || msg.GetTerm() == 0 || msg.GetTerm() > termMost {
-		return
-	}
-	if sender == r.lead {
-		r.heardLead = r.now
-	}
-	if !r.acceptable(msg) {
-		return
-	}
-	if t := msg.GetType(); (t == raftpb.MsgApp || t == raftpb.MsgHeartbeat) && msg.GetTerm() >= r.term {
-		r.noteCommit(msg)
-	}
-	r.step(msg)
-}
-
-// acceptable reports whether the library can take the message.
-func (r *Replica) acceptable(m *raftpb.Message) bool {
-	switch m.GetType() {
-	case raftpb.MsgApp:
-		return r.entriesOK(m)
-	case raftpb.MsgSnap:
-		return len(m.Entries) == 0 && r.onSnapshot(m)
-	case raftpb.MsgHeartbeat:
-		if len(m.Entries) > 0 || !contextOK(m.Context) {
-			return false
-		}
-		if r.holds(m.GetCommit()) {
-			return true
-		}
-		r.noteLoss(m)
-		return false
-	case raftpb.MsgHeartbeatResp:
-		// The context acknowledges a number of read rounds; there were no more than were started.
-		return len(m.Entries) == 0 && contextOK(m.Context) && contextValue(m.Context) <= r.reads.rounds
-	case raftpb.MsgAppResp:
-		if m.GetReject() && (m.GetRejectHint() < firstIndex || m.GetRejectHint() > m.GetIndex()) {
-			return false // all logs agree on where they begin
-		}
-		return len(m.Entries) == 0 && r.holds(m.GetIndex())
-	default:
-		return len(m.Entries) == 0
-	}
-}
-
-// holds reports whether the log reaches the index.
-func (r *Replica) holds(index uint64) bool {
-	last, err := r.log.LastIndex()
-	if index > last && r.stirred {
-		r.drainRaft() // what came just before may not be in the log yet
-		last, err = r.log.LastIndex()
-	}
-	return err == nil && index <= last && r.rn != nil && r.fatal == nil
-}
-
-// noteLoss ends a durable member whose leader says that it had acknowledged more than its log holds:
-// the end of what was synced is gone. Nothing that such a member says of itself can be counted on, and the leader would
-// wait forever for it to hold what it had acknowledged.
-func (r *Replica) noteLoss(m *raftpb.Message) {
-	last, err := r.log.LastIndex()
-	if err != nil || r.rn == nil || r.fatal != nil || !r.cfg.Durable || m.GetTerm() < r.term {
-		return
-	}
-	r.fatal = fmt.Errorf("core: this member had acknowledged entries up to %d, and its log ends at %d: %w", m.GetCommit(), last, logstore.ErrCorrupt)
-	r.dirty = true
-}
-
-// entriesOK reports whether an append is well-formed and leaves what is committed alone.
-func (r *Replica) entriesOK(m *raftpb.Message) bool {
-	prev := m.GetLogTerm()
-	if prev > m.GetTerm() {
-		return false
-	}
-	for i, e := range m.Entries {
-		if e.GetTerm() < prev || e.GetTerm() > m.GetTerm() || e.GetIndex() != m.GetIndex()+1+uint64(i) || !entryOK(e) {
-			return false
-		}
-		prev = e.GetTerm()
-		if e.GetIndex() <= r.commits {
-			if have, err := r.log.Term(e.GetIndex()); err == nil && have != e.GetTerm() {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// entryOK reports whether an entry can be read. One that cannot would end every member that applies it, so it must not
-// come to be committed.
-func entryOK(e *raftpb.Entry) bool {
-	switch e.GetType() {
-	case raftpb.EntryNormal:
-		if isControl(e.Data) {
-			return controlOK(e.Data)
-		}
-		return eachItem(e.Data, func(uint64, int) {}, func(uint64, int, []byte) {}) == nil
-	case raftpb.EntryConfChangeV2:
-		_, err := changeOf(e)
-		return err == nil
-	default:
-		return false
-	}
-}
-
-// A heartbeat's context is the library's count of read rounds.
-func contextOK(c []byte) bool { return len(c) == 0 || len(c) == 8 }
-
-func contextValue(c []byte) uint64 {
-	if len(c) == 0 {
-		return 0
-	}
-	return binary.LittleEndian.Uint64(c)
-}
-
 // noteCommit remembers what the leader had committed when this member first heard of it: once that is applied here, the
 // member is online. A heartbeat does not say that, since it names no more than the member is known to have. But the answer
 // to it makes the leader send what is missing, so if the next heartbeat comes without anything before it, nothing was.
@@ -373,42 +237,6 @@ func (r *Replica) sendRaft(m *raftpb.Message) {
 	}
 }
 
-// supersede puts a message in the place of the latest one to the same peer that was not handed out yet, if it says all
-// that the other does. Under load a leader learns of a commit and appends the next entry at once, and a follower gets
-// both at once: one message each way is enough.
-func (r *Replica) supersede(to id.PeerID, m *raftpb.Message) bool {
-	typ := m.GetType()
-	if typ != raftpb.MsgApp && typ != raftpb.MsgAppResp {
-		return false
-	}
-	for i := len(r.due.send) - 1; i >= 0; i-- {
-		e := &r.due.send[i]
-		if e.To != to {
-			continue
-		}
-		last, is := e.Message.(*wire.Raft)
-		if !is || last.Genesis != r.genesis || !includes(m, last.Msg) {
-			return false
-		}
-		e.Message = &wire.Raft{Genesis: r.genesis, Msg: m}
-		return true
-	}
-	return false
-}
-
-// includes reports whether a receiver of m needs no earlier message: an append that only told of a commit, or an
-// acknowledgement of less.
-func includes(m, earlier *raftpb.Message) bool {
-	if earlier.GetType() != m.GetType() || earlier.GetTo() != m.GetTo() || earlier.GetFrom() != m.GetFrom() || earlier.GetTerm() != m.GetTerm() {
-		return false
-	}
-	if m.GetType() == raftpb.MsgApp {
-		return len(earlier.Entries) == 0 && earlier.GetIndex() == m.GetIndex() && earlier.GetLogTerm() == m.GetLogTerm() &&
-			earlier.GetCommit() <= m.GetCommit()
-	}
-	return !earlier.GetReject() && !m.GetReject() && earlier.GetIndex() <= m.GetIndex()
-}
-
 // holdBack reports whether a member that would rather not lead keeps its candidacy to itself for now.
 func (r *Replica) holdBack() bool {
 	return r.cfg.Preference == Observer || r.now < r.leadAt+reluctantFactor*r.cfg.ElectionTimeout
@@ -471,37 +299,3 @@ func (r *Replica) tellOutsiders() {
 		r.sendHello(who, false)
 	}
 }
-
-// raftLogger gives the library's lines to ours, without its habit of panicking through the logger.
-type raftLogger struct{ to RaftLogger }
-
-func (l raftLogger) Debug(v ...any) { l.Debugf("%s", fmt.Sprint(v...)) }
-func (l raftLogger) Debugf(f string, v ...any) {
-	if l.to != nil {
-		l.to.Debugf(f, v...)
-	}
-}
-func (l raftLogger) Info(v ...any) { l.Infof("%s", fmt.Sprint(v...)) }
-func (l raftLogger) Infof(f string, v ...any) {
-	if l.to != nil {
-		l.to.Infof(f, v...)
-	}
-}
-func (l raftLogger) Warning(v ...any) { l.Warningf("%s", fmt.Sprint(v...)) }
-func (l raftLogger) Warningf(f string, v ...any) {
-	if l.to != nil {
-		l.to.Warningf(f, v...)
-	}
-}
-func (l raftLogger) Error(v ...any) { l.Errorf("%s", fmt.Sprint(v...)) }
-func (l raftLogger) Errorf(f string, v ...any) {
-	if l.to != nil {
-		l.to.Errorf(f, v...)
-	}
-}
-
-// The library calls these when an invariant is broken; the engine's guard catches the panic.
-func (l raftLogger) Fatal(v ...any)            { panic(fmt.Sprint(v...)) }
-func (l raftLogger) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
-func (l raftLogger) Panic(v ...any)            { panic(fmt.Sprint(v...)) }
-func (l raftLogger) Panicf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }

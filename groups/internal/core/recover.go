@@ -2,7 +2,6 @@ package core
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -23,12 +22,6 @@ import (
 // new nonce, that said farewell, or that went on in another history. With proof about so many voters that those left
 // cannot have missed anything that was acknowledged, nothing is lost; see lossy. Mere silence proves nothing.
 
-const (
-	sealFor        = 5 * time.Second // members stand still after a muster, unless the fork comes
-	musterPatience = 2 * time.Second
-	standEvery     = time.Second // between musters
-)
-
 // recovery is the state of a member while its history may have lost its majority.
 type recovery struct {
 	look  bool          // something changed that may be proof
@@ -40,17 +33,6 @@ type recovery struct {
 	told  bool          // NewsQuorumLost
 
 	muster *muster
-}
-
-// muster is a muster that this member called.
-type muster struct {
-	round    uint64
-	reason   wire.Reason
-	peek     bool
-	began    time.Duration
-	asked    []id.PeerID
-	got      map[id.PeerID]*wire.Standing
-	question *Question // of an operator, nil if it came about by itself
 }
 
 func (v *recovery) sealed(now time.Duration) bool { return now < v.until }
@@ -336,149 +318,6 @@ func (r *Replica) tickJoining() {
 // follows reports whether this member hears another one that leads. That one knows the voters at least as well, and stands
 // down when it hears no majority of them.
 func (r *Replica) follows() bool { return r.lead != 0 && r.lead != r.self }
-
-// callMuster asks all survivors to stand still and report.
-func (r *Replica) callMuster(reason wire.Reason, there []id.PeerID, q *Question) {
-	m := &muster{
-		round: r.rng.Uint64(), reason: reason, began: r.now, asked: there, got: make(map[id.PeerID]*wire.Standing), question: q,
-	}
-	m.peek = q != nil && q.Kind == AskPlan
-	r.recovery.muster = m
-	r.recovery.next = r.now + standEvery
-	for _, who := range there {
-		r.send(who, &wire.Muster{Genesis: r.genesis, Round: m.round, Reason: reason, Peek: m.peek, Known: r.handed})
-	}
-	if !m.peek {
-		r.seal(m.round)
-	}
-	r.finishMuster()
-}
-
-func (r *Replica) seal(round uint64) {
-	r.recovery.until, r.recovery.round = r.now+sealFor, round
-	r.dirty = true
-}
-
-func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
-	if r.rn == nil || m.Genesis != r.genesis || r.leaving.asked && m.Peek {
-		return
-	}
-	s := r.standing(m.Round)
-	switch lost := r.provenLost(); {
-	case r.leaving.asked:
-		s.Refused = true
-	case !m.Peek && (r.follows() || r.ahead(from, m)):
-		s.Refused = true
-	case m.Peek, r.table.Get(r.self) == nil: // one that is only about to join has no say
-	case m.Reason == wire.Proven:
-		// Proof holds for all. But it may be about voters of the past, which one that knows later ones sees. One that knows no
-		// more than the other must not stand in its way: it may never get the proof itself.
-		s.Refused = !lost && (r.lead != 0 || r.handed > m.Known)
-	case m.Reason == wire.Availability:
-		s.Refused = r.cfg.AvailabilityFirst == 0 || r.lead != 0
-	default:
-		s.Refused = r.online()
-	}
-	if !s.Refused && !m.Peek {
-		if x := r.recovery.muster; x != nil && !x.peek {
-			r.endMuster("another member recovers the group")
-		}
-		r.seal(m.Round)
-	}
-	r.send(from, s)
-}
-
-// ahead reports whether a muster of this member goes before that of another one, so that not both lead to a fork: the one
-// who knows more of the log goes first, then the one with the lower id.
-func (r *Replica) ahead(from id.PeerID, m *wire.Muster) bool {
-	x := r.recovery.muster
-	if x == nil || x.peek || !slices.Contains(x.asked, from) {
-		return false
-	}
-	return r.handed > m.Known || r.handed == m.Known && r.cfg.Self.Compare(from) < 0
-}
-
-// standing describes this member's log.
-func (r *Replica) standing(round uint64) *wire.Standing {
-	s := &wire.Standing{Genesis: r.genesis, Round: round, Member: r.self, Commands: r.index}
-	if last, err := r.log.LastIndex(); err == nil {
-		s.Last = last
-		s.Term, _ = r.log.Term(last)
-	}
-	return s
-}
-
-func (r *Replica) onStanding(from id.PeerID, m *wire.Standing) {
-	x := r.recovery.muster
-	if x == nil || r.rn == nil || m.Genesis != r.genesis || m.Round != x.round || !slices.Contains(x.asked, from) {
-		return
-	}
-	x.got[from] = m
-	if m.Refused && !x.peek {
-		// At once: as long as this member stands still it hears no leader, who may be what the other knows of.
-		r.endMuster("member " + from.Short() + " does not see the majority as lost, or recovers the group itself")
-		return
-	}
-	r.finishMuster()
-}
-
-// tickMuster gives up a muster that not all have answered.
-func (r *Replica) tickMuster() {
-	m := r.recovery.muster
-	if m == nil || r.now-m.began < musterPatience {
-		return
-	}
-	if m.peek {
-		r.endMuster("")
-		return
-	}
-	r.endMuster("not every survivor answered")
-}
-
-// endMuster ends a muster without a fork.
-func (r *Replica) endMuster(failure string) {
-	m := r.recovery.muster
-	r.recovery.muster = nil
-	if !m.peek {
-		r.recovery.until, r.recovery.round = 0, 0
-	}
-	if m.question != nil {
-		a := Answer{Question: m.question, Failure: failure}
-		if m.peek {
-			a.Plan = r.planOf(m)
-		}
-		r.answer(a)
-	}
-}
-
-// finishMuster forks, or has somebody fork, once all have answered.
-func (r *Replica) finishMuster() {
-	m := r.recovery.muster
-	if len(m.got) < len(m.asked) {
-		return
-	}
-	if m.peek {
-		r.endMuster("")
-		return
-	}
-	best, at := r.standing(m.round), r.cfg.Self
-	for _, who := range m.asked {
-		s := m.got[who]
-		if s.Term > best.Term || s.Term == best.Term && (s.Last > best.Last || s.Last == best.Last && s.Member < best.Member) {
-			best, at = s, who
-		}
-	}
-	lossy := m.reason != wire.Proven || r.outvoted(func(id uint64) bool { return !r.alive(id) })
-	r.recovery.muster = nil
-	if m.question != nil {
-		r.answer(Answer{Question: m.question})
-	}
-	if at == r.cfg.Self {
-		r.fork(m.reason, m.round, lossy)
-		return
-	}
-	r.send(at, &wire.Fork{Genesis: r.genesis, Round: m.round, Reason: m.reason, Lossy: lossy})
-}
 
 func (r *Replica) onFork(_ id.PeerID, m *wire.Fork) {
 	if r.rn != nil && m.Genesis == r.genesis && r.recovery.sealed(r.now) && r.recovery.round == m.Round && !r.leaving.asked {
