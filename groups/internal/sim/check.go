@@ -172,6 +172,9 @@ func (b *observer) compare(nodes []*Node) {
 // sameMembers compares who the nodes take for members, and for voters, at the end.
 func sameMembers(nodes []*Node) error {
 	for _, n := range nodes[1:] {
+		if len(n.Status.Members) != len(nodes[0].Status.Members) {
+			return fmt.Errorf("%v has %d members, and %v has %d", n, len(n.Status.Members), nodes[0], len(nodes[0].Status.Members))
+		}
 		for i, m := range n.Status.Members {
 			if o := nodes[0].Status.Members[i]; o.ID != m.ID || o.Voter != m.Voter {
 				return fmt.Errorf("%v has member %x, voter=%v, and %v has %x, voter=%v", n, m.ID, m.Voter, nodes[0], o.ID, o.Voter)

@@ -142,8 +142,10 @@ func (s *Scenario) Run() error {
 		case err != nil:
 			return err
 		}
-		if err := sameMembers(w.nodes); err != nil {
-			return err
+		var differ error
+		w.Until(10*time.Second, func() bool { differ = sameMembers(w.nodes); return differ == nil }) // a promotion may be on its way
+		if differ != nil {
+			return differ
 		}
 	}
 	verdict := Linearizable(s.History, s.Check)
