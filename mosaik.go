@@ -46,17 +46,20 @@ var ErrClosed = node.ErrClosed
 var ErrIdentityInUse = discovery.ErrIdentityInUse
 
 // Reach says how far a node makes itself known.
-type Reach = transport.Reach
+type Reach uint8
 
 const (
 	// Host keeps a node to this machine: it listens on loopback addresses and finds others through a registry in the
 	// user's runtime directory. It is the default.
-	Host = transport.ReachHost
+	Host Reach = Reach(transport.ReachHost)
 	// LAN makes a node listen on all interfaces.
-	LAN = transport.ReachLAN
+	LAN Reach = Reach(transport.ReachLAN)
 	// Internet is for nodes that must be reached from anywhere. It listens like [LAN].
-	Internet = transport.ReachInternet
+	Internet Reach = Reach(transport.ReachInternet)
 )
+
+// String returns host, lan or internet, as [ReachEnv] takes it.
+func (r Reach) String() string { return transport.Reach(r).String() }
 
 // ReachEnv is the environment variable that overrides the default reach with host, lan or internet, so that one binary
 // runs on a laptop and in production. [WithReach] takes precedence.
@@ -83,7 +86,7 @@ func New(ctx context.Context, network string, opts ...Option) (*Network, error) 
 	cfg := node.Config{
 		Network:       id.Of(network),
 		Name:          network,
-		Reach:         Host,
+		Reach:         transport.ReachHost,
 		Registry:      true,
 		NewHost:       p2p.New,
 		ShutdownGrace: defaultShutdownGrace,

@@ -18,6 +18,7 @@ import (
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/discovery"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
 // open opens a node that is closed with the test. It stays out of the registry unless a directory is given.
@@ -138,10 +139,10 @@ func TestNewRefuses(t *testing.T) {
 // The environment variable changes the default, and the option has the last word.
 func TestReach(t *testing.T) {
 	t.Setenv(mosaik.ReachEnv, "lan")
-	if net := hermit(t, "reach", mosaik.WithListen("127.0.0.1:0")); net.Node().Reach != mosaik.LAN {
+	if net := hermit(t, "reach", mosaik.WithListen("127.0.0.1:0")); net.Node().Reach != transport.ReachLAN {
 		t.Errorf("with %s=lan the reach is %v", mosaik.ReachEnv, net.Node().Reach)
 	}
-	if net := hermit(t, "reach", mosaik.WithReach(mosaik.Host)); net.Node().Reach != mosaik.Host {
+	if net := hermit(t, "reach", mosaik.WithReach(mosaik.Host)); net.Node().Reach != transport.ReachHost {
 		t.Errorf("with an option the reach is %v", net.Node().Reach)
 	}
 	t.Setenv(mosaik.ReachEnv, "galaxy")
@@ -149,7 +150,7 @@ func TestReach(t *testing.T) {
 		t.Errorf("an unknown reach: %v", err)
 	}
 	t.Setenv(mosaik.ReachEnv, "")
-	if net := hermit(t, "reach"); net.Node().Reach != mosaik.Host {
+	if net := hermit(t, "reach"); net.Node().Reach != transport.ReachHost {
 		t.Errorf("the default reach is %v", net.Node().Reach)
 	}
 	for r, want := range map[mosaik.Reach]string{mosaik.Host: "host", mosaik.LAN: "lan", mosaik.Internet: "internet"} {

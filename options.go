@@ -56,7 +56,7 @@ func WithReach(r Reach) Option {
 		if r < Host || r > Internet {
 			return fmt.Errorf("WithReach: unknown reach %d", uint8(r))
 		}
-		c.Reach = r
+		c.Reach = transport.Reach(r)
 		return nil
 	}
 }

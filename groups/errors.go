@@ -54,7 +54,12 @@ const MaxCallBytes = 1 << 20
 
 // PanicError is wrapped by the errors of a group that failed because its machine's Apply panicked. The panic does not
 // reach the program: the group stops on this node, its Status says why, and every call that waited fails. Since all
-// members apply the same command, all of them usually fail alike.
+// members apply the same command, all of them usually fail alike. It is found with [errors.As], has the fields
+//
+//	Value any    // what was passed to panic
+//	Stack []byte // of the goroutine that panicked, as [runtime/debug.Stack] writes it
+//
+// and unwraps to Value if that is an error.
 type PanicError = host.PanicError
 
 // callError is why a call failed: its outcome, and the cause when there is one.

@@ -154,7 +154,7 @@ func hostConfig(gid id.ID, key Key, o *options, codecName string, fingerprint id
 		ID:      gid,
 		Storage: o.storage,
 		Engine: core.Config{
-			Preference:      o.preference,
+			Preference:      core.Preference(o.preference),
 			Expect:          o.expect,
 			Heartbeat:       c.Heartbeat,
 			ElectionTimeout: c.ElectionTimeout,

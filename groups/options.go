@@ -97,15 +97,15 @@ func (c Consensus) validate() error {
 }
 
 // Preference says how much a member wants to lead.
-type Preference = core.Preference
+type Preference uint8
 
 const (
 	// Normal members vote and lead.
-	Normal = core.Normal
+	Normal Preference = Preference(core.Normal)
 	// Reluctant members vote, and lead only when no Normal member can.
-	Reluctant = core.Reluctant
+	Reluctant Preference = Preference(core.Reluctant)
 	// Observer members never vote, lead or found a group. They hold the state, may read it, and may send commands.
-	Observer = core.Observer
+	Observer Preference = Preference(core.Observer)
 )
 
 // options is what the functional options fill in.

@@ -120,7 +120,7 @@ func (s *StoredGroup) fill(o *core.Offline) {
 	s.Self, s.History, s.Lineage = x.Self, host.HistoryName(x.Genesis), lineage(x.Absorbed, &x.Origin)
 	s.Term, s.Last, s.Committed, s.Commands, s.Why = x.Term, x.Last, Index(x.Committed), Index(x.Commands), x.Why
 	for _, m := range x.Members {
-		s.Members = append(s.Members, Member{Peer: m.Peer, Preference: m.Preference, Voter: m.Voter, Durable: m.Durable})
+		s.Members = append(s.Members, Member{Peer: m.Peer, Preference: Preference(m.Preference), Voter: m.Voter, Durable: m.Durable})
 	}
 	if p := x.Plan; p != nil {
 		s.Plan = Plan{Needed: p.Needed, History: s.History, Founder: p.Founder, Lossless: p.Lossless}

@@ -210,7 +210,7 @@ func members(g *host.Group, s *host.State) []Member {
 	for _, m := range s.Members {
 		out = append(out, Member{
 			Peer:       m.Peer,
-			Preference: m.Preference,
+			Preference: Preference(m.Preference),
 			Voter:      m.Voter,
 			Leader:     m.Peer == s.Leader,
 			Durable:    m.Durable,

@@ -137,7 +137,7 @@ func (c *Consumer[T]) take(out *T) (*engine.Inlet, error) {
 			return in, err
 		}
 		if c.onGap != nil {
-			c.onGap(Gap(gap))
+			c.onGap(gapOf(gap))
 		}
 	}
 }
@@ -160,7 +160,7 @@ func (c *Consumer[T]) next(out *T) (*engine.Inlet, engine.Gap, error) {
 	}
 	if err != nil {
 		in.Refuse(err)
-		return nil, engine.Gap{Producer: in.Producer(), Lost: 1, Exact: true, Cause: Undecodable}, nil
+		return nil, engine.Gap{Producer: in.Producer(), Lost: 1, Exact: true, Cause: engine.Undecodable}, nil
 	}
 	return in, gap, nil
 }

@@ -29,17 +29,37 @@ func (g Gap) String() string {
 	return fmt.Sprintf("%s%d items of %s are missing: %v", about, g.Lost, g.Producer.Short(), g.Cause)
 }
 
-// GapCause says why items are missing. Its String says it in words.
-type GapCause = engine.Cause
+// GapCause says why items are missing.
+type GapCause uint8
 
 const (
 	// Lagged: this consumer was too slow, and the producer's policy was to drop.
-	Lagged = engine.Lagged
+	Lagged GapCause = GapCause(engine.Lagged)
 	// Away: there was no connection while they were sent, this consumer having been disconnected for being too slow
 	// included.
-	Away = engine.Away
+	Away GapCause = GapCause(engine.Away)
 	// ProducerRestarted: the producer began anew.
-	ProducerRestarted = engine.Restarted
+	ProducerRestarted GapCause = GapCause(engine.Restarted)
 	// Undecodable: an item came that the codec refuses.
-	Undecodable = engine.Undecodable
+	Undecodable GapCause = GapCause(engine.Undecodable)
 )
+
+// String says in words why items are missing.
+func (c GapCause) String() string {
+	switch c {
+	case Lagged:
+		return "the consumer was too slow"
+	case Away:
+		return "there was no connection"
+	case ProducerRestarted:
+		return "the producer began anew"
+	case Undecodable:
+		return "the codec refuses it"
+	default:
+		return "unknown cause"
+	}
+}
+
+func gapOf(g engine.Gap) Gap {
+	return Gap{Producer: g.Producer, Lost: g.Lost, Exact: g.Exact, Cause: GapCause(g.Cause)}
+}

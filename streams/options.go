@@ -15,18 +15,18 @@ import (
 )
 
 // Policy says what a producer does when a consumer's queue is full, see [OnLag].
-type Policy = fan.Policy
+type Policy uint8
 
 const (
 	// Disconnect ends the subscription with the reason [TooSlow]. The consumer may come back after a pause and is told
 	// what it missed. This is the default.
-	Disconnect = fan.Disconnect
+	Disconnect Policy = Policy(fan.Disconnect)
 	// DropNewest drops the items that find no room.
-	DropNewest = fan.DropNewest
+	DropNewest Policy = Policy(fan.DropNewest)
 	// DropOldest drops the items that have waited longest, in favour of new ones.
-	DropOldest = fan.DropOldest
+	DropOldest Policy = Policy(fan.DropOldest)
 	// Block makes the producer wait: it sends as fast as its slowest consumer reads.
-	Block = fan.Block
+	Block Policy = Policy(fan.Block)
 )
 
 // Defaults of options.

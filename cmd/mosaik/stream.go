@@ -64,7 +64,7 @@ func (f *streamFlags) config(cmd *cobra.Command, args []string) (stream.Config, 
 	if err != nil {
 		return stream.Config{}, fmt.Errorf("--reach: %w", err)
 	}
-	opts := []mosaik.Option{mosaik.WithReach(reach)}
+	opts := []mosaik.Option{mosaik.WithReach(mosaik.Reach(reach))}
 	if f.secret != "" {
 		opts = append(opts, mosaik.WithSecret(f.secret))
 	}

@@ -16,22 +16,6 @@ const (
 	Undecodable
 )
 
-// String says in words why items are missing.
-func (c Cause) String() string {
-	switch c {
-	case Lagged:
-		return "the consumer was too slow"
-	case Away:
-		return "there was no connection"
-	case Restarted:
-		return "the producer began anew"
-	case Undecodable:
-		return "the codec refuses it"
-	default:
-		return "unknown cause"
-	}
-}
-
 // Gap is a hole in what came from one producer.
 type Gap struct {
 	Producer id.PeerID

@@ -1,4 +1,4 @@
-package host
+package groups
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, ": %d events were missed", e.Missed)
 	case Merged:
 		fmt.Fprintf(&b, ": history %s with %s is part of %s", e.From, count(e.Commands, "command"), e.Into)
-	case Divergence:
+	case Diverged:
 		fmt.Fprintf(&b, ": %s of history %s not taken over into %s", count(e.Commands, "command"), e.From, e.Into)
 	case Forked:
 		fmt.Fprintf(&b, ": from history %s, which lost %s, to %s", e.From, count(len(e.Lost), "voter"), e.Into)
