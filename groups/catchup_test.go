@@ -38,6 +38,8 @@ type diaryFaults struct {
 	stall           chan struct{} // if not nil, restores wait until it is closed, or reading fails
 }
 
+var errNoRestore = errors.New("no restore today")
+
 func newDiary() *diary { return &diary{faults: new(diaryFaults)} }
 
 func (*diary) Signature() id.ID { return id.Of("groups test diary v1") }
@@ -87,11 +89,14 @@ func (v diaryView) Release() { v.faults.released.Add(1) }
 
 func (l *diary) Restore(r io.Reader) error {
 	if l.faults.restores.Add(1) <= l.faults.fail.Load() {
-		return errors.New("no restore today")
+		return errNoRestore
 	}
 	in := bufio.NewReader(r)
 	if l.faults.stall != nil {
 		<-l.faults.stall
+		if l.faults.restores.Load() <= l.faults.fail.Load() {
+			return errNoRestore
+		}
 	}
 	for {
 		a, err := binary.ReadVarint(in)

@@ -40,6 +40,11 @@ var (
 	// ErrClosed reports that the handle or the group on this node is closed.
 	ErrClosed = host.ErrClosed
 
+	// ErrStuck reports that this member cannot get the state of the group: its machine's Restore fails, or no other
+	// member can write out its own. It goes with [ErrNotApplied] or [ErrOutcomeUnknown], and, if the member's own machine
+	// is to blame, with the error of that. Other members serve as before; this one goes on trying.
+	ErrStuck = host.ErrStuck
+
 	// ErrMachineBusy reports that the group on this node is over, but that a method of its machine has not returned, or
 	// one of a view. Its log, and one goroutine or two, are released when it does; until then Join fails with it too.
 	ErrMachineBusy = host.ErrMachineBusy
@@ -96,7 +101,7 @@ func notApplied(op string, cause error) error {
 func failure(op string, f core.Failure, cause error) error {
 	e := &callError{op: op, cause: cause}
 	switch f {
-	case host.Rejected:
+	case host.Rejected, host.StuckCall:
 		e.outcome = ErrNotApplied
 	case core.FailedOffline:
 		e.outcome = ErrOffline

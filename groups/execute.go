@@ -13,7 +13,8 @@ import (
 //
 // Calls of one handle take effect in the order in which they were made. A call waits through changes of leadership and is
 // applied exactly once. If it fails, the error wraps either [ErrNotApplied] or [ErrOutcomeUnknown]. When ctx ends, its
-// error is wrapped too; a call that was sent by then may still be applied.
+// error is wrapped too; a call that was sent by then may still be applied. On a member that cannot get the state of the
+// group a call fails with [ErrStuck] after the group's patience.
 func (g *Group[C, Q, R]) Execute(ctx context.Context, cmd C) (Result[R], error) {
 	const op = "groups: execute"
 	var res Result[R]
@@ -63,7 +64,8 @@ func rangeOf[C, R any](c *call[C, R]) Range {
 
 // Query asks this member's machine. A [Weak] query answers at once from what has been applied here, also while offline. A
 // [Strong] one is linearizable; it waits through changes of leadership and fails with [ErrOffline] when no leader
-// confirmed it within the group's patience, or with the error of ctx.
+// confirmed it within the group's patience, with [ErrStuck] when this member cannot get the state of the group, or with
+// the error of ctx.
 //
 // The machine's Query runs in the caller's goroutine, concurrently with other queries.
 func (g *Group[C, Q, R]) Query(ctx context.Context, q Q, consistency Consistency) (Result[R], error) {
@@ -100,6 +102,9 @@ func (g *Group[C, Q, R]) explain(err error) error {
 	e, ok := err.(*callError)
 	if !ok {
 		return err
+	}
+	if errors.Is(e.cause, ErrStuck) {
+		return err // which says it
 	}
 	if s := g.host.State(); !s.Online && s.Ended == nil && s.Reason != "" {
 		e.note = g.host.Why(s)

@@ -23,12 +23,14 @@ type Snapshotter interface {
 	// applies nor answers queries meanwhile, so it should not copy a large state: keep it in a structure that can be
 	// copied on write. A state of up to a few MiB can be encoded at once, see [BytesView].
 	//
-	// If it returns an error, or panics, the group goes on without; it asks again when a member needs the state.
+	// If it returns an error, or panics, the group goes on without, and asks again every second while a member needs the
+	// state. Status of both members says why. A member that gets the state from nobody is stuck, see [ErrStuck].
 	Snapshot() (View, error)
 
 	// Restore reads what a View has written. It is called on a machine that newMachine has just made, in a goroutine of
 	// its own while the data arrives, and the machine is used only if it returns nil. What it leaves unread is skipped.
-	// It must return when reading fails. Data that comes from members of the group is what they wrote: it has been
+	// It must return when reading fails. If it returns an error, or panics, it is called again, on another machine, with
+	// pauses up to half a minute; until it succeeds the member is stuck, see [ErrStuck]. Data that comes from members of the group is what they wrote: it has been
 	// checked against its hash.
 	Restore(r io.Reader) error
 }

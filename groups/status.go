@@ -188,7 +188,7 @@ func (g *Group[C, Q, R]) Status() Status {
 		Failed:    s.Ended,
 		Genesis:   host.HistoryName(s.Genesis),
 		Lineage:   lineage(s.Absorbed, &s.Origin),
-		Note:      s.Note,
+		Note:      g.host.Note(s),
 		Missing:   missing(g.host, s.Missing),
 	}
 	if s.Fetch != nil {
@@ -196,9 +196,6 @@ func (g *Group[C, Q, R]) Status() Status {
 	}
 	st.LogEntries, st.LogBytes = int(s.LogLast+1-s.LogFirst), s.LogBytes
 	st.LogCut = s.LogCut
-	if s.Ended != nil {
-		st.Note = ""
-	}
 	for _, r := range g.host.Refusals() {
 		st.Refused = append(st.Refused, Refusal{Peer: r.Peer, Reason: r.String(), Since: r.Since, Retry: r.Retry})
 	}

@@ -1,6 +1,9 @@
 package host
 
 import (
+	"context"
+	"errors"
+
 	"github.com/mosaik-go/mosaik/id"
 )
 
@@ -11,7 +14,7 @@ type bulkEvent struct {
 	root        id.ID  // for bulkImaged; zero: it failed
 	done, total int64  // for bulkProgress
 	state       []byte // for bulkFetched
-	err         error  // likewise
+	err         error  // likewise, and for bulkImaged
 }
 
 type bulkKind uint8
@@ -41,11 +44,15 @@ func (g *Group) bulkEvent(ev *bulkEvent) {
 	switch ev.kind {
 	case bulkImaged:
 		e.Imaged(now, ev.id, ev.root)
+		g.imageEnded(ev.err)
 	case bulkUsed:
 		e.ImageUsed(now, ev.id)
 	case bulkProgress:
 		e.FetchProgress(now, ev.id, ev.done, ev.total)
 	case bulkFetched:
 		e.Fetched(now, ev.id, ev.state, ev.err)
+		if ev.err != nil && g.fetch != nil && g.fetch.order.ID == ev.id && !errors.Is(ev.err, context.Canceled) {
+			g.fetchFailed(ev.err)
+		}
 	}
 }

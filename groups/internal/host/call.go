@@ -33,6 +33,10 @@ type Call struct {
 	done    chan struct{} // capacity one: a token once the outcome is set
 	settled atomic.Bool   // whoever sets it may set the outcome
 
+	// given is why the driver gave the call up, nil if it did not. The group's mutex guards it until the call has left
+	// the window.
+	given error
+
 	// Guarded by the group's mutex.
 	queued     time.Duration // clock when it was submitted
 	held       bool          // counted in the window
@@ -51,7 +55,7 @@ func NewCall() *Call {
 // reset makes the call ready for another run.
 func (c *Call) reset() {
 	c.Call = core.Call{Count: c.Count, Payload: c.Payload, Feed: c.Feed, Host: c}
-	c.First, c.Failure, c.Cause, c.Rejected = 0, 0, nil, nil
+	c.First, c.Failure, c.Cause, c.Rejected, c.given = 0, 0, nil, nil, nil
 	c.settled.Store(false)
 }
 
@@ -65,7 +69,7 @@ func (c *Call) settle(first core.Index, failure core.Failure, cause error) bool 
 	return true
 }
 
-// Do submits the call and waits for its outcome. If ctx ends first the call is withdrawn when it was not sent yet, and
+// Do submits the call and waits for its outcome. On a member that is stuck it waits no longer than the group's patience. If ctx ends first the call is withdrawn when it was not sent yet, and
 // left to itself otherwise; Failure tells which. Do returns whether the Call may be used again: the engine may still
 // hold one whose wait was given up.
 func (g *Group) Do(ctx context.Context, c *Call) (reusable bool) {
@@ -88,7 +92,7 @@ func (g *Group) Do(ctx context.Context, c *Call) (reusable bool) {
 		}
 	}
 	// A Feed is answered before it is committed: until then the engine may have to send it again.
-	return c.Failure == 0 && !c.Feed
+	return c.Failure == 0 && !c.Feed && c.given == nil
 }
 
 // Read is one strong read under way.
@@ -96,6 +100,8 @@ type Read struct {
 	core.Read
 
 	ok        bool
+	cause     error // why not, if that is known
+	began     time.Duration
 	raftIndex uint64
 	done      chan struct{} // capacity one
 	settled   atomic.Bool
@@ -109,9 +115,9 @@ func NewRead() *Read {
 }
 
 // settle claims the read and hands its outcome to the caller, if the caller still waits.
-func (r *Read) settle(ok bool) {
+func (r *Read) settle(ok bool, cause error) {
 	if r.settled.CompareAndSwap(false, true) {
-		r.ok = ok
+		r.ok, r.cause = ok, cause
 		r.done <- struct{}{}
 	}
 }
@@ -127,14 +133,18 @@ func (g *Group) unconfirmed() error {
 }
 
 // Await waits until the local state is recent enough for a linearizable read that starts now. It fails with
-// [ErrUnconfirmed] when no leader confirmed that within the patience of the group, with the cause of the end when the
-// group ended, and with the cause of ctx. The Read may be used again if reusable.
+// [ErrUnconfirmed] when no leader confirmed that within the patience of the group, with [ErrStuck] when this member cannot
+// get so far, with the cause of the end when the group ended, and with the cause of ctx. The Read may be used again if
+// reusable.
 func (g *Group) Await(ctx context.Context, r *Read) (reusable bool, err error) {
-	r.ok, r.raftIndex = false, 0
+	r.ok, r.cause, r.raftIndex, r.began = false, nil, 0, g.svc.now()
 	r.settled.Store(false)
 	g.read(r)
 	select {
 	case <-r.done:
+		if !r.ok && r.cause != nil {
+			return true, r.cause
+		}
 		if !r.ok {
 			return true, g.unconfirmed()
 		}

@@ -82,6 +82,7 @@ func newCollector(constant prometheus.Labels) *collector {
 	add(true, "log_entries", "Entries in the log.", func(m *groupMetrics) *number { return &m.logEntries })
 	add(true, "log_bytes", "Bytes of the entries in the log.", func(m *groupMetrics) *number { return &m.logBytes })
 	add(true, "quorum_lost", "1 while there is no majority of voters.", func(m *groupMetrics) *number { return &m.quorumLost })
+	add(true, "stuck", "1 while this member cannot get the state of the group.", func(m *groupMetrics) *number { return &m.stuck })
 	add(false, "bonds_messages_sent", "Group messages sent.", func(m *groupMetrics) *number { return &m.sent })
 	add(false, "bonds_messages_received", "Group messages received.", func(m *groupMetrics) *number { return &m.received })
 	add(false, "bonds_bytes_sent", "Bytes of group messages sent.", func(m *groupMetrics) *number { return &m.sentBytes })

@@ -63,6 +63,7 @@ func (g *Group) followFetch(order *core.Fetch) {
 	f := &fetch{g: g, order: *order, done: make(chan answer), asks: make(map[id.PeerID]chan snap.Request)}
 	f.ctx, f.cancel = context.WithCancel(g.bulk)
 	g.fetch = f
+	g.fetchBegins()
 	g.log.Info("fetching the state of the group", "root", order.Root.Short())
 	g.wg.Go(func() {
 		defer f.cancel()
@@ -192,6 +193,7 @@ func (f *fetch) restore(s Snapshotter) (feed chan []byte, restored chan error) {
 			err = p
 		}
 		if err != nil {
+			err = fmt.Errorf("the machine's Restore: %w", err)
 			r.CloseWithError(err)
 		} else {
 			io.Copy(io.Discard, r) // it may have found the end of its own format before the end of the stream

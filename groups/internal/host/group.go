@@ -94,6 +94,7 @@ type Group struct {
 	resting  *core.Rest // what the last flush allowed
 	decided  []order    // of the last flush, not yet in queue
 	fetch    *fetch     // under way, or waiting to be installed
+	lack     lack
 }
 
 // order is something for the applier to do: put the machine back to its beginning, or apply a run.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -104,6 +105,9 @@ func (g *Group) takeView(m *core.Mark) {
 		err = errNoView
 	}
 	if err != nil {
+		err = fmt.Errorf("the machine's Snapshot: %w", err)
+	}
+	if err != nil {
 		g.imaged(m, id.ID{}, err)
 		return
 	}
@@ -135,7 +139,7 @@ func (g *Group) imaged(m *core.Mark, root id.ID, err error) {
 	} else {
 		g.meter.images.Inc()
 	}
-	g.tellBulk(bulkEvent{kind: bulkImaged, id: m.ID, root: root})
+	g.tellBulk(bulkEvent{kind: bulkImaged, id: m.ID, root: root, err: err})
 }
 
 // write makes the image of a view. It reports whether it keeps the view.
@@ -154,7 +158,7 @@ func (s *images) write(ctx context.Context, im *image, m *core.Mark, view View) 
 		err = p
 	}
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("WriteTo of the view: %w", err)
 	}
 	manifest, err := cutter.Manifest()
 	if err != nil {

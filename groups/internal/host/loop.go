@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
 
 // kickLocked makes sure that a group loop will see what is in the mailbox.
@@ -100,6 +101,7 @@ func (g *Group) step(box *mailbox, applied uint64, rest *core.Rest) {
 	now, e := g.svc.now(), g.engine
 	if rest != nil {
 		e.Wake(now, rest)
+		g.lack.moved = now
 	}
 	if applied != g.told {
 		e.Applied(now, applied)
@@ -130,6 +132,7 @@ func (g *Group) step(box *mailbox, applied uint64, rest *core.Rest) {
 		e.Ask(now, q)
 	}
 	if box.tick {
+		g.watchLack(now)
 		e.Tick(now)
 	}
 	if box.retire {
@@ -162,9 +165,14 @@ func (g *Group) peerEvent(ev *peerEvent) {
 	current := g.bonds[peer]
 	switch ev.kind {
 	case peerMessage:
-		if current == ev.bond {
-			g.engine.Receive(now, peer, ev.msg)
+		if current != ev.bond {
+			return
 		}
+		if m, is := ev.msg.(*wire.Trouble); is {
+			g.complained(peer, m.Text)
+			return
+		}
+		g.engine.Receive(now, peer, ev.msg)
 	case peerUp:
 		if current != nil {
 			g.engine.PeerDown(now, peer, false)
@@ -180,6 +188,7 @@ func (g *Group) peerEvent(ev *peerEvent) {
 		}
 		delete(g.bonds, peer)
 		g.engine.PeerDown(now, peer, ev.closed)
+		g.forgetComplaint(peer)
 		g.bondsChanged()
 		g.events.emit(Event{Kind: BondDown, Peer: peer, Reason: ev.bond.Reason()})
 		g.log.Info("bond is down", "peer", peer.Short(), "reason", ev.bond.Reason())
@@ -200,6 +209,9 @@ func (g *Group) follow() {
 		}
 		runs = runs[out.Before:]
 		g.begin(kept)
+	}
+	if len(out.Apply) > 0 || out.Reset {
+		g.advanced()
 	}
 	for i := range runs {
 		o := order{epoch: g.epoch, run: runs[i]}
@@ -237,7 +249,7 @@ func (g *Group) follow() {
 		if r.OK {
 			g.progress.serve(read, r.RaftIndex)
 		} else if !g.stopping { // else the end of the group is what it fails with
-			read.settle(false)
+			read.settle(false, nil)
 		}
 	}
 	for _, a := range out.Answers {
@@ -297,8 +309,12 @@ func (g *Group) finish(c *Call, first core.Index, failure core.Failure) {
 	g.mu.Lock()
 	g.window.release(c)
 	g.letInLocked()
+	cause := c.given
 	g.mu.Unlock()
-	c.settle(first, failure, nil)
+	if failure != core.FailedUnknown && failure != core.FailedCancelled {
+		cause = nil
+	}
+	c.settle(first, failure, cause)
 }
 
 // letInLocked hands calls from the line to the loop, as far as the window allows.

@@ -85,7 +85,7 @@ type groupMetrics struct {
 	images, imagesFailed                     number
 	installed, fetchesFailed                 number
 	stateSent, stateReceived                 number
-	diverged, merges, forks, untaken         number
+	diverged, merges, forks, untaken, stuck  number
 
 	calls     [len(outcomes)]number
 	latency   histogram
@@ -105,6 +105,7 @@ var outcomes = [...]struct {
 	{core.FailedClosed, "closed"},
 	{core.FailedUnknown, "unknown"},
 	{Rejected, "rejected"},
+	{StuckCall, "stuck"},
 }
 
 func (m *groupMetrics) traffic() bond.Traffic {

@@ -2,8 +2,10 @@ package host
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 )
@@ -76,7 +78,26 @@ func (p *progress) advance(user core.Index, epoch, raft uint64) {
 	}
 	p.mu.Unlock()
 	for _, r := range ready {
-		r.settle(true)
+		r.settle(true, nil)
+	}
+}
+
+// expire fails the reads that have waited since before the given clock reading.
+func (p *progress) expire(before time.Duration, cause error) {
+	p.mu.Lock()
+	var late []*Read
+	for i := len(p.reads) - 1; i >= 0; i-- {
+		if p.reads[i].began <= before {
+			late = append(late, p.reads[i])
+		}
+	}
+	if len(late) > 0 {
+		p.reads = slices.DeleteFunc(p.reads, func(r *Read) bool { return r.began <= before })
+		heap.Init(&p.reads)
+	}
+	p.mu.Unlock()
+	for _, r := range late {
+		r.settle(false, cause)
 	}
 }
 
@@ -114,7 +135,7 @@ func (p *progress) serve(r *Read, raft uint64) {
 		return
 	}
 	p.mu.Unlock()
-	r.settle(true)
+	r.settle(true, nil)
 }
 
 type indexHeap []*indexWait

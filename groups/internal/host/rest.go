@@ -58,7 +58,7 @@ func (g *Group) tick(turn int, round *bond.Round) {
 		g.mu.Unlock()
 		return
 	}
-	if x := g.rest; x != nil && !g.running && !x.Tick() {
+	if x := g.rest; x != nil && !g.running && !g.window.shut && !x.Tick() {
 		if x.Leads && turn%x.Every == 0 {
 			for _, b := range g.pulse {
 				round.Pulse(b, wire.Pulse{Member: x.Member, Term: x.Term})
@@ -67,13 +67,13 @@ func (g *Group) tick(turn int, round *bond.Round) {
 		g.mu.Unlock()
 		return
 	}
-	late := g.window.expire(g.svc.now()-g.cfg.Engine.Patience, nil)
+	late, failure, cause := g.expiredLocked(g.svc.now())
 	g.box.tick = true
 	g.kickLocked()
 	g.mu.Unlock()
 	for _, c := range late {
-		g.meter.failed(overloaded)
-		c.settle(0, overloaded, nil)
+		g.meter.failed(failure)
+		c.settle(0, failure, cause)
 	}
 }
 

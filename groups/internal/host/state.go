@@ -17,6 +17,9 @@ type State struct {
 	Bonds    []BondInfo    // by peer id
 	Ended    error         // why the group is over on this node, nil while it is not
 
+	Stuck     *Stuck     // nil unless the member cannot get the state of the group
+	Unwritten *Unwritten // nil unless it cannot write out its own
+
 	next chan struct{} // closed when another state replaces this one
 }
 
@@ -67,6 +70,7 @@ func (b *stateBoard) end(now time.Duration, cause error) {
 		s.Reason = cause.Error()
 		s.Bonds = nil
 		s.Ended = cause
+		s.Stuck, s.Unwritten = nil, nil
 	})
 }
 

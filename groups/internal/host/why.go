@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 )
@@ -19,6 +20,9 @@ func (g *Group) Why(s *State) string {
 	}
 	var b strings.Builder
 	b.WriteString(s.Reason)
+	if s.Stuck != nil {
+		b.WriteString("; " + s.Stuck.text(s.Reason))
+	}
 	refused := g.Refusals()
 	for i, r := range refused {
 		if i == whyMost {
@@ -34,6 +38,25 @@ func (g *Group) Why(s *State) string {
 		}
 	}
 	return b.String()
+}
+
+// Note says in words what else is going on, empty most of the time.
+func (g *Group) Note(s *State) string {
+	if s.Ended != nil {
+		return ""
+	}
+	var notes []string
+	if s.Note != "" {
+		notes = append(notes, s.Note)
+	}
+	if s.Stuck != nil && s.Online {
+		notes = append(notes, "this member lags, and cannot get the state of the group: it "+s.Stuck.String())
+	}
+	if u := s.Unwritten; u != nil {
+		notes = append(notes, fmt.Sprintf("this member cannot write out its state for those who need it, for %v: %v",
+			(g.svc.now()-u.Since).Round(time.Second), u.Err))
+	}
+	return strings.Join(notes, "; ")
 }
 
 // elsewhere returns how many peers are in groups and not in this one, zero if some are in this one.

@@ -13,7 +13,8 @@ type window struct {
 	bytes int
 	head  *Call // all calls let in and not released, in no particular order
 	line  []*Call
-	first int // of line: those before it have left
+	first int  // of line: those before it have left
+	shut  bool // nothing is let in
 }
 
 // admit lets the call in, or puts it in line and returns false.
@@ -28,7 +29,7 @@ func (w *window) admit(c *Call) bool {
 }
 
 func (w *window) fits(c *Call) bool {
-	return w.calls < w.maxCalls && (w.bytes+len(c.Payload) <= w.maxBytes || w.calls == 0)
+	return !w.shut && w.calls < w.maxCalls && (w.bytes+len(c.Payload) <= w.maxBytes || w.calls == 0)
 }
 
 func (w *window) take(c *Call) {
@@ -104,6 +105,16 @@ func (w *window) expire(before time.Duration, out []*Call) []*Call {
 			out = append(out, c)
 		}
 		w.pop()
+	}
+	return out
+}
+
+// since returns the calls in the window that were made before the given clock reading, or then.
+func (w *window) since(before time.Duration) (out []*Call) {
+	for c := w.head; c != nil; c = c.next {
+		if c.queued <= before {
+			out = append(out, c)
+		}
 	}
 	return out
 }

@@ -53,6 +53,8 @@ func Decode(src []byte) (Message, error) {
 		m = r.raft()
 	case kindFetching:
 		m = r.fetching()
+	case kindTrouble:
+		m = r.trouble()
 	case kindPulse:
 		m = &Pulse{Member: r.uint(), Term: r.uint()}
 	case kindPulsed:

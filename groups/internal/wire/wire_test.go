@@ -75,7 +75,7 @@ func drawMessage(t *rapid.T) Message {
 	n := func(what string) uint64 { return number.Draw(t, what) }
 	yes := func(what string) bool { return rapid.Bool().Draw(t, what) }
 	preference := rapid.Uint8Range(0, PreferenceMost).Draw(t, "preference")
-	switch rapid.IntRange(0, 13).Draw(t, "kind") {
+	switch rapid.IntRange(0, 14).Draw(t, "kind") {
 	case 0:
 		return &Hello{Seq: n("seq"), Heard: n("heard"), Ask: yes("ask"), Genesis: g, Nonce: n("nonce"), Member: n("member"), Preference: preference,
 			Leaving: yes("leaving"), Joining: yes("joining"), Leader: drawPeer(t), Commands: n("commands"), Forced: n("forced"), Cut: n("cut"), Frozen: yes("frozen")}
@@ -101,6 +101,8 @@ func drawMessage(t *rapid.T) Message {
 		return &Pulse{Member: n("member"), Term: n("term")}
 	case 11:
 		return &Pulsed{Term: n("term")}
+	case 12:
+		return &Trouble{Text: string(rapid.SliceOfN(rapid.Byte(), 0, TroubleMost).Draw(t, "text"))}
 	default:
 		return &Raft{Genesis: g, Msg: drawRaft(t)}
 	}
@@ -153,6 +155,7 @@ func TestGoldenBytes(t *testing.T) {
 		"06" + "01020000000000000000000000000000" + "07":                        &Left{Genesis: g, Member: 7},
 		"07" + "01020000000000000000000000000000" + "07" + "08" + "05" + "01" + "02" + "02026162" + "0100": &Forward{Genesis: g, Member: 7, Session: 8, First: 5, Ack: true,
 			Items: []Item{{Count: 2, Payload: []byte("ab")}, {Count: 1}}},
+		"15" + "02" + "6869": &Trouble{Text: "hi"},
 		"08" + "01020000000000000000000000000000" + "05" + "02" + "09": &Ack{Genesis: g, First: 5, Calls: 2, Index: 9},
 		"09" + "01020000000000000000000000000000" + "05":               &Expect{Genesis: g, Next: 5},
 		"0a" + "01020000000000000000000000000000" + "0b":               &Read{Genesis: g, ID: 11},
@@ -196,6 +199,7 @@ func TestRefused(t *testing.T) {
 		"an entry flag without entries":  raft(byte(raftpb.MsgApp), flagEntries, 1, 2, 3, 0, 0, 0, 0),
 		"an entry of another type":       raft(byte(raftpb.MsgApp), flagEntries, 1, 2, 3, 0, 0, 0, 1, byte(raftpb.EntryConfChange), 1, 0),
 		"entries at the end of numbers":  raft(append(append([]byte{byte(raftpb.MsgApp), flagEntries, 1, 2, 3, 0}, huge...), 0, 1, 0, 1, 0)...),
+		"a trouble that is too long":     Append(nil, &Trouble{Text: string(make([]byte, TroubleMost+1))}),
 		"more entries than bytes":        raft(append([]byte{byte(raftpb.MsgApp), flagEntries, 1, 2, 3, 0, 0, 0}, huge...)...),
 	} {
 		if m, err := Decode(b); !errors.Is(err, ErrMalformed) {
