@@ -78,7 +78,7 @@ func TestRules(t *testing.T) {
 		{"testing in testnet", Package{"testnet", "x", []string{"testing"}}, ""},
 		{"similar name", Package{"groups", "x", []string{"network"}}, ""},
 		{"no comment", Package{"groups", "", nil}, "no package comment"},
-		{"no comment inside", Package{"groups/internal/core", "", nil}, ""},
+		{"no comment inside", Package{"groups/internal/core", "", nil}, "no package comment"},
 		{"foreign", Package{"/elsewhere", "x", nil}, "not in module"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
