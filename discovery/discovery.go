@@ -98,7 +98,7 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 		}
 	}
 	if d.count, err = newMetrics(env.Metrics, env.Network); err != nil {
-		return nil, fmt.Errorf("discovery: metrics: %w", err)
+		return nil, fmt.Errorf("discovery: %w", err)
 	}
 	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	d.own = newOwnEntry()

@@ -1,12 +1,12 @@
 package discovery
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/metric"
 )
 
 // metrics are the counters of one node. Nodes of one network that share a registerer share them, and they add up.
@@ -24,53 +24,21 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer, network id.ID) (*metrics, error) {
-	labels := prometheus.Labels{"network": network.Short()}
-	var errs []error
-	counter := func(name, help string) prometheus.Counter {
-		c, err := register[prometheus.Counter](reg, prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: "mosaik", Subsystem: "discovery", Name: name, Help: help, ConstLabels: labels,
-		}))
-		errs = append(errs, err)
-		return c
-	}
-	gauge := func(name, help string) *share {
-		g, err := register[prometheus.Gauge](reg, prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: "mosaik", Subsystem: "discovery", Name: name, Help: help, ConstLabels: labels,
-		}))
-		errs = append(errs, err)
-		return &share{gauge: g}
-	}
+	part := metric.Of(reg, "discovery", network)
+	gauge := func(name, help string) *share { return &share{gauge: part.Gauge(name, help)} }
 	m := &metrics{
 		catalogSize: gauge("catalog_size", "Peers in the catalog, this node not counted."),
 		neighbours:  gauge("gossip_neighbors", "Peers to which this node gossips."),
 		lost:        gauge("peers_lost", "Known peers that this node cannot reach."),
-		discovered:  counter("peers_discovered", "Peers that came into the catalog, those that were found again included."),
-		updated:     counter("peers_updated", "Entries that changed."),
-		departed:    counter("peers_departed", "Peers that left, fell silent or were lost."),
-		syncs:       counter("catalog_syncs", "Comparisons of catalogs that this node began and that succeeded."),
-		syncsFailed: counter("catalog_syncs_failed", "Comparisons of catalogs that this node began and that failed."),
-		dropped:     counter("gossip_dropped", "Frames dropped because a neighbour was slow; digests are compared instead."),
+		discovered:  part.Counter("peers_discovered", "Peers that came into the catalog, those that were found again included."),
+		updated:     part.Counter("peers_updated", "Entries that changed."),
+		departed:    part.Counter("peers_departed", "Peers that left, fell silent or were lost."),
+		syncs:       part.Counter("catalog_syncs", "Comparisons of catalogs that this node began and that succeeded."),
+		syncsFailed: part.Counter("catalog_syncs_failed", "Comparisons of catalogs that this node began and that failed."),
+		dropped:     part.Counter("gossip_dropped", "Frames dropped because a neighbour was slow; digests are compared instead."),
+		refused:     part.CounterVec("refused", "Updates, peers and requests turned down, by reason.", "reason"),
 	}
-	var err error
-	m.refused, err = register[*prometheus.CounterVec](reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "mosaik", Subsystem: "discovery", Name: "refused",
-		Help: "Updates, peers and requests turned down, by reason.", ConstLabels: labels,
-	}, []string{"reason"}))
-	return m, errors.Join(append(errs, err)...)
-}
-
-// register registers a collector, or returns the equal one that is registered already.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error) {
-	if reg == nil {
-		return c, nil
-	}
-	err := reg.Register(c)
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if old, ok := already.ExistingCollector.(C); ok {
-			return old, nil
-		}
-	}
-	return c, err
+	return m, part.Err()
 }
 
 // share is a node's share in a gauge.

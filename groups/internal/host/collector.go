@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mosaik-go/mosaik/internal/metric"
 )
 
 // number is a counter, or a gauge of whole numbers. The zero value is ready for use.
@@ -59,9 +61,9 @@ type series struct {
 	of    func(*groupMetrics) *number
 }
 
-func newCollector(constant prometheus.Labels) *collector {
+func newCollector(part *metric.Part) *collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("mosaik_groups_"+name, help, append([]string{"group"}, labels...), constant)
+		return part.Desc(name, help, append([]string{"group"}, labels...)...)
 	}
 	c := &collector{
 		meters:  make(map[*groupMetrics]struct{}),

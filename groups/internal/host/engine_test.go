@@ -182,7 +182,7 @@ func newTestGroup(t testing.TB, e *lineEngine, m *sumMachine, cfg GroupConfig) *
 	e.t, m.t = t, t
 	svc := &Service{
 		log:     slog.New(slog.DiscardHandler),
-		metrics: newMetrics(nil, id.Of("test")),
+		metrics: testMetrics(t, nil, "test"),
 		start:   time.Now().Add(-time.Second),
 		groups:  make(map[id.ID]*membership),
 		closing: true, // so that a failed group is not withdrawn from a mesh that is not there

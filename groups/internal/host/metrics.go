@@ -1,7 +1,6 @@
 package host
 
 import (
-	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,6 +8,7 @@ import (
 	"github.com/mosaik-go/mosaik/groups/internal/bond"
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/metric"
 )
 
 // metrics are the series of all groups of a node. Every series has the constant label network. Those of a group are plain
@@ -23,40 +23,18 @@ type metrics struct {
 	groups      *collector
 }
 
-func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
-	constant := prometheus.Labels{"network": network.Short()}
-	gauge := func(name, help string) prometheus.Gauge {
-		return register(reg, prometheus.NewGauge(prometheus.GaugeOpts{Name: "mosaik_groups_" + name, Help: help, ConstLabels: constant}))
+func newMetrics(reg prometheus.Registerer, network id.ID) (*metrics, error) {
+	part := metric.Of(reg, "groups", network)
+	m := &metrics{
+		active:      part.Gauge("active", "Groups that this process takes part in."),
+		resting:     part.Gauge("resting", "Groups of this process in which nothing goes on, so that only pulses are exchanged."),
+		pulses:      part.Counter("pulses_sent", "Heartbeats of groups at rest, and answers to them."),
+		pulseFrames: part.Counter("pulse_frames_sent", "Frames that carried the heartbeats of groups at rest and the answers to them, one per peer and time."),
+		handedOver:  part.Counter("leaderships_handed_over", "Groups whose leadership this process gave away since it led too many."),
+		refused:     part.CounterVec("bonds_refused", "Bonds refused, by reason.", "group", "reason"),
+		groups:      metric.Register(part, newCollector(part)),
 	}
-	counter := func(name, help string) prometheus.Counter {
-		return register(reg, prometheus.NewCounter(prometheus.CounterOpts{Name: "mosaik_groups_" + name, Help: help, ConstLabels: constant}))
-	}
-	return &metrics{
-		active:      gauge("active", "Groups that this process takes part in."),
-		resting:     gauge("resting", "Groups of this process in which nothing goes on, so that only pulses are exchanged."),
-		pulses:      counter("pulses_sent", "Heartbeats of groups at rest, and answers to them."),
-		pulseFrames: counter("pulse_frames_sent", "Frames that carried the heartbeats of groups at rest and the answers to them, one per peer and time."),
-		handedOver:  counter("leaderships_handed_over", "Groups whose leadership this process gave away since it led too many."),
-		refused: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "mosaik_groups_bonds_refused", Help: "Bonds refused, by reason.", ConstLabels: constant,
-		}, []string{"group", "reason"})),
-		groups: register(reg, newCollector(constant)),
-	}
-}
-
-// register registers c, or returns the collector that was registered under its name before: several networks of one name
-// in a process share their series.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if reg == nil {
-		return c
-	}
-	err := reg.Register(c)
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if old, ok := already.ExistingCollector.(C); ok {
-			return old
-		}
-	}
-	return c
+	return m, part.Err()
 }
 
 // group returns the numbers of a group, which are shown until forget.

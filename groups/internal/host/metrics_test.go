@@ -47,12 +47,21 @@ func values(t *testing.T, reg *prometheus.Registry, group string) (out []string)
 	return out
 }
 
+func testMetrics(t testing.TB, reg prometheus.Registerer, network string) *metrics {
+	t.Helper()
+	m, err := newMetrics(reg, id.Of(network))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // Two networks of one name in a process share their series; what is forgotten is gone.
 func TestGroupMetrics(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	group := id.Of("group")
-	a, b := newMetrics(reg, id.Of("net")), newMetrics(reg, id.Of("net"))
+	a, b := testMetrics(t, reg, "net"), testMetrics(t, reg, "net")
 	x, y, other := a.group(group), b.group(group), a.group(id.Of("other"))
 	x.applied(3, 7)
 	y.applied(2, 6)

@@ -76,10 +76,14 @@ type membership struct {
 
 // Start opens the service of a node. It is meant for node.Attach.
 func Start(n *node.Node) (*Service, error) {
+	count, err := newMetrics(n.Metrics, n.Network)
+	if err != nil {
+		return nil, fmt.Errorf("groups: %w", err)
+	}
 	s := &Service{
 		node:    n,
 		log:     n.Logger,
-		metrics: newMetrics(n.Metrics, n.Network),
+		metrics: count,
 		start:   time.Now().Add(-time.Second), // so that no reading is zero, which means never
 		groups:  make(map[id.ID]*membership),
 	}

@@ -74,13 +74,15 @@ func open(cfg transport.Config, t tuning) (*host, error) {
 		private:      cfg.Secret != "",
 		log:          cfg.Logger.With("subsystem", "transport"),
 		loud:         rate.NewLimiter(1, 20),
-		meter:        newMeter(cfg.Metrics, cfg.Network),
 		addrsChanged: make(chan struct{}, 1),
 		done:         make(chan struct{}),
 		handlers:     make(map[string]func(transport.Stream)),
 		conns:        make(map[network.Conn]*conn),
 		peers:        make(map[id.PeerID]*peerState),
 		bans:         make(map[id.PeerID]time.Time),
+	}
+	if h.meter, err = newMeter(cfg.Metrics, cfg.Network); err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
 	}
 	if h.private {
 		h.key = handshake.KeyOf(cfg.Secret, cfg.Network)

@@ -1,12 +1,11 @@
 package engine
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/link"
+	"github.com/mosaik-go/mosaik/internal/metric"
 )
 
 // metrics are the series of all streams of a node. Every series has the constant label network.
@@ -30,52 +29,28 @@ type metrics struct {
 	itemsMissed   *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, network id.ID) *metrics {
-	constant := prometheus.Labels{"network": network.Short()}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "mosaik_streams_" + name, Help: help, ConstLabels: constant,
-		}, labels))
-	}
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "mosaik_streams_" + name, Help: help, ConstLabels: constant,
-		}, labels))
-	}
-	return &metrics{
-		producers: gauge("producers_active", "Producers on this node.").WithLabelValues(),
-		accepted:  counter("connections_accepted", "Subscriptions accepted.").WithLabelValues(),
-		rejected:  counter("connections_rejected", "Subscriptions refused before they reached a producer: unknown peer or stream, other network.").WithLabelValues(),
-		refusals:  counter("consumer_refusals", "Attempts of consumers on this node that failed and subscriptions that ended, by reason.", "reason"),
+func newMetrics(reg prometheus.Registerer, network id.ID) (*metrics, error) {
+	part := metric.Of(reg, "streams", network)
+	m := &metrics{
+		producers: part.Gauge("producers_active", "Producers on this node."),
+		accepted:  part.Counter("connections_accepted", "Subscriptions accepted."),
+		rejected:  part.Counter("connections_rejected", "Subscriptions refused before they reached a producer: unknown peer or stream, other network."),
+		refusals:  part.CounterVec("consumer_refusals", "Attempts of consumers on this node that failed and subscriptions that ended, by reason.", "reason"),
 
-		consumers:         gauge("producer_consumers", "Subscriptions to a producer.", "stream"),
-		consumersAccepted: counter("producer_consumers_accepted", "Subscriptions that a producer accepted.", "stream"),
-		consumersRejected: counter("producer_consumers_rejected", "Subscriptions that a producer refused: capacity, requirement, ticket, schema.", "stream"),
-		itemsSent:         counter("producer_items_sent", "Items sent, counted once for each consumer.", "stream"),
-		bytesSent:         counter("producer_bytes_sent", "Encoded bytes of these items.", "stream"),
-		itemsDropped:      counter("producer_items_dropped", "Items not sent because a consumer lagged, counted once for each consumer.", "stream"),
-		undelivered:       counter("producer_items_undelivered", "Items that went into no consumer's queue.", "stream"),
+		consumers:         part.GaugeVec("producer_consumers", "Subscriptions to a producer.", "stream"),
+		consumersAccepted: part.CounterVec("producer_consumers_accepted", "Subscriptions that a producer accepted.", "stream"),
+		consumersRejected: part.CounterVec("producer_consumers_rejected", "Subscriptions that a producer refused: capacity, requirement, ticket, schema.", "stream"),
+		itemsSent:         part.CounterVec("producer_items_sent", "Items sent, counted once for each consumer.", "stream"),
+		bytesSent:         part.CounterVec("producer_bytes_sent", "Encoded bytes of these items.", "stream"),
+		itemsDropped:      part.CounterVec("producer_items_dropped", "Items not sent because a consumer lagged, counted once for each consumer.", "stream"),
+		undelivered:       part.CounterVec("producer_items_undelivered", "Items that went into no consumer's queue.", "stream"),
 
-		upstreams:     gauge("consumer_producers", "Producers that consumers on this node receive from.", "stream"),
-		itemsReceived: counter("consumer_items_received", "Items taken by the program.", "stream"),
-		bytesReceived: counter("consumer_bytes_received", "Encoded bytes of these items.", "stream"),
-		itemsMissed:   counter("consumer_items_missed", "Items that consumers were told they missed.", "stream"),
+		upstreams:     part.GaugeVec("consumer_producers", "Producers that consumers on this node receive from.", "stream"),
+		itemsReceived: part.CounterVec("consumer_items_received", "Items taken by the program.", "stream"),
+		bytesReceived: part.CounterVec("consumer_bytes_received", "Encoded bytes of these items.", "stream"),
+		itemsMissed:   part.CounterVec("consumer_items_missed", "Items that consumers were told they missed.", "stream"),
 	}
-}
-
-// register registers c, or returns what is registered under its name: several nodes of one network in a process share
-// their series.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if reg == nil {
-		return c
-	}
-	err := reg.Register(c)
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if old, ok := already.ExistingCollector.(C); ok {
-			return old
-		}
-	}
-	return c
+	return m, part.Err()
 }
 
 // refused counts why a consumer of this node has no subscription.

@@ -65,10 +65,14 @@ type Service struct {
 
 // Start opens the service of a node. It is meant for node.Attach.
 func Start(n *node.Node) (*Service, error) {
+	count, err := newMetrics(n.Metrics, n.Network)
+	if err != nil {
+		return nil, fmt.Errorf("streams: %w", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		node: n, disc: n.Disc, host: n.Host, self: n.ID(), log: n.Logger,
-		metrics:  newMetrics(n.Metrics, n.Network),
+		metrics:  count,
 		ctx:      ctx,
 		cancel:   cancel,
 		kick:     make(chan struct{}, 1),
