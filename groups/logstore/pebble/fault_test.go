@@ -242,10 +242,12 @@ type faults struct {
 	after atomic.Int64 // so many more operations succeed
 	err   error
 	match func(errorfs.Op) bool
+	met   atomic.Bool // some operation has failed
 }
 
 func (f *faults) MaybeError(op errorfs.Op) error {
 	if f.on.Load() && f.match(op) && f.after.Add(-1) < 0 {
+		f.met.Store(true)
 		return f.err
 	}
 	return nil
@@ -346,6 +348,55 @@ func diskFault(t *testing.T, cause error, match func(errorfs.Op) bool, seed uint
 			t.Errorf("seed %d, %s: entries to %d were acknowledged, %d are there", seed, where, w.seqs[acknowledged-1], v.last)
 		}
 		closeAll(t, l, s)
+	}
+}
+
+// A database that has a log to recover from writes while it is opened, and may find no room at any of these writes: the
+// store says so, lets go of the directory, and has everything that was acknowledged as soon as there is room again.
+func TestOpenWithoutRoom(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(lonely) == "" {
+		runLonely(t) // some of the databases stand still and are left behind
+		return
+	}
+	for _, match := range []string{".sst", "MANIFEST", ".log", "OPTIONS", "marker", ""} {
+		t.Run(match, func(t *testing.T) {
+			t.Parallel()
+			for after := range 30 {
+				rng := rand.New(rand.NewPCG(uint64(after), 11))
+				mem := vfs.NewCrashableMem()
+				s := open(t, "store", pebble.WithFS(mem))
+				l, n := openLog(t, s, group)
+				w := &load{rng: rng}
+				for range 10 + rng.IntN(100) {
+					put(t, l, n, w.batch())
+				}
+				left := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+				closeAll(t, l, s)
+
+				f := &faults{err: syscall.ENOSPC, match: func(op errorfs.Op) bool {
+					grows := op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFilePreallocate
+					return grows && strings.Contains(op.Path, match)
+				}}
+				f.after.Store(int64(after))
+				f.on.Store(true)
+				s, err := pebble.Open("store", pebble.WithFS(errorfs.Wrap(left, f)))
+				if !f.met.Load() && err != nil || err != nil && !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("%d operations succeed: %v", after, err)
+				}
+				if err == nil { // it did not need so many, or can do without
+					s.Close()
+				}
+				f.on.Store(false)
+				s = open(t, "store", pebble.WithFS(left))
+				l, _ = openLog(t, s, group)
+				w.mustHold(t, l, len(w.seqs))
+				closeAll(t, l, s)
+				if !f.met.Load() {
+					break
+				}
+			}
+		})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,7 @@ const (
 	memTable      = 16 << 20
 	blockCache    = 16 << 20
 	freeAfter     = 5 * time.Second // from giving up entries to making room for it
+	standstill    = time.Second     // after a failure, until what the database does is taken not to end
 	closePatience = 10 * time.Second
 )
 
@@ -78,10 +80,10 @@ func Open(dir string, opts ...Option) (logstore.Store, error) {
 		closed: make(chan struct{}),
 	}
 	s.queue.init()
-	s.metrics = newMetrics(c.metrics, s)
 	if err := s.openDB(); err != nil {
 		return nil, fmt.Errorf("pebble: open %s: %w", dir, err)
 	}
+	s.metrics = newMetrics(c.metrics, s)
 	s.wg.Go(s.write)
 	s.wg.Go(s.watch)
 	return s, nil
@@ -116,11 +118,12 @@ type store struct {
 
 var _ logstore.Store = (*store)(nil)
 
-func (s *store) openDB() (err error) {
+func (s *store) openDB() error {
 	if err := s.fs.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
 	s.guard = newGuard(s.fs, func(err error) { s.fail(err) })
+	var err error
 	if s.lock, err = pebble.LockDirectory(s.dir, s.guard); err != nil {
 		if os.IsPermission(err) || errors.Is(err, os.ErrNotExist) {
 			return err
@@ -128,6 +131,49 @@ func (s *store) openDB() (err error) {
 		return fmt.Errorf("%w: %v", logstore.ErrLocked, err)
 	}
 	s.cache = pebble.NewCache(blockCache)
+	ended, err := s.attempt(s.load)
+	if !ended {
+		return s.abandon()
+	}
+	if err == nil && s.failure.Load() != nil {
+		if s.db != nil {
+			return s.abandon()
+		}
+		err = s.reason()
+	}
+	if err != nil {
+		s.cache.Unref()
+		s.lock.Close()
+	}
+	return classify(err)
+}
+
+// attempt has the database do something, and reports what came of it, or that it does not end: when the store fails
+// the database may stand still, or try again and again.
+func (s *store) attempt(do func() error) (ended bool, err error) {
+	done := make(chan error, 1)
+	go func() {
+		defer close(done) // do may end its goroutine
+		done <- do()
+	}()
+	select {
+	case err := <-done:
+		return true, err
+	case <-s.broken:
+	}
+	timer := time.NewTimer(standstill)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return true, err
+	case <-timer.C:
+		return false, nil
+	}
+}
+
+// load opens the database and reads whose it is. It returns the failures of the disk that the database can report. The
+// others end the store, and then load may never return, or end its goroutine.
+func (s *store) load() (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			var ok bool
@@ -135,12 +181,9 @@ func (s *store) openDB() (err error) {
 				err = fmt.Errorf("database: %v", v)
 			}
 		}
-		if err != nil {
-			err = classify(err)
-			s.cache.Unref()
-			s.lock.Close()
-		}
 	}()
+	s.opening.Store(true)
+	defer s.opening.Store(false)
 	listener := pebble.EventListener{
 		BackgroundError: func(err error) { s.fail(fmt.Errorf("background work: %w", err)) },
 		DataCorruption:  func(i pebble.DataCorruptionInfo) { s.fail(fmt.Errorf("%w: %s", logstore.ErrCorrupt, i)) },
@@ -154,8 +197,6 @@ func (s *store) openDB() (err error) {
 	if err := checkWAL(s.guard, s.dir); err != nil {
 		return err
 	}
-	s.opening.Store(true)
-	defer s.opening.Store(false)
 	s.db, err = pebble.Open(s.dir, &pebble.Options{
 		FS:                          s.guard,
 		Lock:                        s.lock,
@@ -346,7 +387,10 @@ func (s *store) Close() error {
 }
 
 func (s *store) closeDB() error {
-	err := s.db.Close()
+	ended, err := s.attempt(s.db.Close)
+	if !ended {
+		return s.abandon()
+	}
 	s.cache.Unref()
 	err = errors.Join(err, s.lock.Close())
 	if p := s.failure.Load(); p != nil {
@@ -383,8 +427,8 @@ func (l dbLogger) Errorf(format string, args ...any) {
 	l.s.log.Error(fmt.Sprintf("database: "+format, args...))
 }
 
-// Fatalf must not let the database go on with what is now in doubt. While it opens, Open catches the panic; later the
-// goroutine is left standing where it is.
+// Fatalf must not let the database go on with what is now in doubt: the goroutine is left standing where it is. One that
+// opens the database, or works for that, ends instead and cleans up.
 func (l dbLogger) Fatalf(format string, args ...any) {
 	var cause error = fmt.Errorf("database: "+format, args...)
 	for _, a := range args {
@@ -392,9 +436,10 @@ func (l dbLogger) Fatalf(format string, args ...any) {
 			cause = err
 		}
 	}
-	if l.s.opening.Load() {
-		panic(cause)
-	}
+	opening := l.s.opening.Load()
 	l.s.fail(cause)
+	if opening {
+		runtime.Goexit()
+	}
 	select {}
 }
