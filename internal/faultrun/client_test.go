@@ -27,39 +27,44 @@ func (o *op) read() bool { return o.Command.ID == 0 }
 
 // workload is clients that call all the time, and what became of their calls.
 type workload struct {
-	c     *cluster
-	pace  time.Duration // between two calls of a client, on average
-	count int           // of clients on each node for each group
-	wg    sync.WaitGroup
-	stop  context.CancelFunc
+	c    *cluster
+	pace time.Duration // between two calls of a client, on average
+	wg   sync.WaitGroup
+	stop context.CancelFunc
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards all following fields
+	clients int
 	history []*op
 }
 
 // cellsFor is how long clients use the same cells: short histories are easy to check.
 const cellsFor = 5 * time.Second
 
-func startClients(c *cluster, count int, pace time.Duration, seed uint64) *workload {
+// startClients starts a client on each node for each group.
+func startClients(c *cluster, pace time.Duration, seed uint64) *workload {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &workload{c: c, pace: pace, count: count, stop: cancel}
-	client := 0
+	w := &workload{c: c, pace: pace, stop: cancel}
 	for _, n := range c.nodes {
 		for group := range kinds {
-			for range count {
-				client++
-				rng := rand.New(rand.NewPCG(seed, uint64(client)))
-				who := client
-				w.wg.Go(func() { w.run(ctx, who, n, group, rng) })
-			}
+			who := w.client()
+			rng := rand.New(rand.NewPCG(seed, uint64(who)))
+			w.wg.Go(func() { w.run(ctx, who, n, group, rng) })
 		}
 	}
 	c.t.Cleanup(cancel)
 	return w
 }
 
+// client returns the number of a new client.
+func (w *workload) client() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clients++
+	return w.clients
+}
+
 // finish stops the clients and waits for their last calls. It reports whether all of them ended.
-func (w *workload) finish(limit time.Duration) bool {
+func (w *workload) finish() bool {
 	w.stop()
 	done := make(chan struct{})
 	go func() { w.wg.Wait(); close(done) }()
@@ -84,12 +89,10 @@ func (w *workload) run(ctx context.Context, client int, n *node, group int, rng 
 		if p == nil {
 			continue
 		}
-		o := &op{Client: client, Node: n.index, Life: p.life, Group: group, Begin: time.Since(w.c.began)}
-		o.Key = uint32(o.Begin/cellsFor)*2 + uint32(rng.IntN(2))
-		q := request{Ask: "read", Group: group, Key: o.Key}
+		key := uint32(time.Since(w.c.began)/cellsFor)*2 + uint32(rng.IntN(2))
+		q := request{Ask: "read", Group: group, Key: key}
 		if rng.IntN(3) > 0 {
-			o.Command = w.command(uint64(client)<<48|uint64(p.life)<<32|number, group, o.Key, seen[o.Key], rng)
-			q.Ask, q.Command = "do", o.Command
+			q.Ask, q.Command = "do", w.command(commandID(client, p, number), group, key, seen[key], rng)
 		}
 		switch rng.IntN(20) {
 		case 0:
@@ -97,22 +100,36 @@ func (w *workload) run(ctx context.Context, client int, n *node, group int, rng 
 		case 1:
 			q.Within = time.Duration(1 + rng.Int64N(int64(2*time.Second)))
 		}
-		r, err := p.ask(context.Background(), q)
-		o.End = time.Since(w.c.began)
-		o.Outcome, o.Err, o.Value, o.Index = r.Outcome, r.Err, r.Answer.Value, r.Index
-		if err != nil {
-			o.Outcome, o.Err = unknown, err.Error()
-		}
-		if o.Outcome == yes {
-			seen[o.Key] = o.Value
+		if o := w.call(client, p, q); o.Outcome == yes {
+			seen[key] = o.Value
 			if !o.read() && group != counter {
-				seen[o.Key] = o.Command.New
+				seen[key] = o.Command.New
 			}
 		}
-		w.mu.Lock()
-		w.history = append(w.history, o)
-		w.mu.Unlock()
 	}
+}
+
+// call makes one call, and keeps what became of it.
+func (w *workload) call(client int, p *process, q request) *op {
+	o := &op{Client: client, Node: p.n.index, Life: p.life, Group: q.Group, Command: q.Command, Key: q.Key, Begin: time.Since(w.c.began)}
+	if !o.read() {
+		o.Key = q.Command.Key
+	}
+	r, err := p.ask(context.Background(), q)
+	o.End = time.Since(w.c.began)
+	o.Outcome, o.Err, o.Value, o.Index = r.Outcome, r.Err, r.Answer.Value, r.Index
+	if err != nil {
+		o.Outcome, o.Err = unknown, err.Error()
+	}
+	w.mu.Lock()
+	w.history = append(w.history, o)
+	w.mu.Unlock()
+	return o
+}
+
+// commandID is that of a client's command, and higher than those of its earlier ones on this process.
+func commandID(client int, p *process, number uint64) uint64 {
+	return uint64(client)<<48 | uint64(p.life)<<32 | number
 }
 
 func (w *workload) command(what uint64, group int, key uint32, seen int64, rng *rand.Rand) command {

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -84,14 +86,25 @@ func stepClock(pid int, by time.Duration) error {
 	return err
 }
 
-// awaitStopped waits until a process that was sent SIGSTOP is stopped.
+// awaitStopped waits until all threads of a process that was sent SIGSTOP are stopped.
 func awaitStopped(pid int) error {
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil {
-			return err
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
+		if err != nil || len(threads) == 0 {
+			return fmt.Errorf("process %d has ended: %w", pid, os.ErrProcessDone)
 		}
-		if i := bytes.LastIndexByte(stat, ')'); i > 0 && len(stat) > i+2 && stat[i+2] == 'T' {
+		all := true
+		for _, path := range threads {
+			stat, err := os.ReadFile(path)
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+				continue // the thread has ended
+			} else if err != nil {
+				return err
+			}
+			i := bytes.LastIndexByte(stat, ')')
+			all = all && i > 0 && len(stat) > i+2 && stat[i+2] == 'T'
+		}
+		if all {
 			return nil
 		}
 	}

@@ -33,8 +33,10 @@ type cluster struct {
 	timeline *os.File
 	diverged [kinds]map[uint64]bool // commands that merges did not take over, as the nodes told
 	events   map[string]int
-	closing  bool
 }
+
+// limit is for what should take a moment, and may take long on a machine that is slow and has other things to do.
+const limit = 3 * time.Minute
 
 // newCluster makes a cluster whose nodes are not started yet. The stores of durable nodes are on small disks, if the
 // machine lets us have some.
@@ -66,16 +68,13 @@ func newCluster(t testing.TB, n int, durable bool, set settings) *cluster {
 			t.Fatal(err)
 		}
 		if wrapped {
-			if err := syscall.Mount("tmpfs", c.disk(i), "tmpfs", 0, "size=256m"); err != nil {
+			if err := syscall.Mount("tmpfs", c.disk(i), "tmpfs", 0, roomy); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { syscall.Unmount(c.disk(i), syscall.MNT_DETACH) })
 		}
 	}
 	t.Cleanup(func() {
-		c.mu.Lock()
-		c.closing = true
-		c.mu.Unlock()
 		for _, n := range c.nodes {
 			n.kill()
 		}
@@ -108,7 +107,13 @@ func (c *cluster) startAll() {
 			c.t.Fatal(err)
 		}
 	}
-	if err := c.awaitWhole(c.t.Context(), time.Minute); err != nil {
+	c.mustBeWhole()
+}
+
+// mustBeWhole waits until the cluster is whole.
+func (c *cluster) mustBeWhole() {
+	c.t.Helper()
+	if err := c.awaitWhole(c.t.Context(), limit); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -127,7 +132,7 @@ func (c *cluster) leader(group int) int {
 // awaitLeader returns the node that leads a group, as soon as there is one.
 func (c *cluster) awaitLeader(group int) int {
 	c.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if i := c.leader(group); i >= 0 {
 			return i
 		}
@@ -157,15 +162,15 @@ func (c *cluster) whole() error {
 }
 
 // awaitWhole waits until the cluster is whole.
-func (c *cluster) awaitWhole(ctx context.Context, limit time.Duration) error {
-	deadline := time.Now().Add(limit)
+func (c *cluster) awaitWhole(ctx context.Context, within time.Duration) error {
+	deadline := time.Now().Add(within)
 	for {
 		err := c.whole()
 		if err == nil {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("not whole after %v: %w", limit, err)
+			return fmt.Errorf("not whole after %v: %w", within, err)
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):

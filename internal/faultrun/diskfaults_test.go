@@ -9,12 +9,17 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mosaik-go/mosaik/groups/logstore"
 )
 
-// diskFull leaves a node no room, until it says so or a while has passed, and starts it again with room.
+// noRoom is what a node says that meets a full disk.
+var noRoom = syscall.ENOSPC.Error()
+
+// diskFull leaves a node no room until its groups have failed, and starts it again with room. Sometimes it is started before
+// there is room again, and may come up or not.
 func diskFull(h *harm, ctx context.Context, rng *rand.Rand) error {
 	i := h.victim(rng)
 	release, err := h.take(i)
@@ -23,31 +28,56 @@ func diskFull(h *harm, ctx context.Context, rng *rand.Rand) error {
 	}
 	defer release()
 	n := h.c.nodes[i]
-	h.c.note("the disk of node %d is full", i)
-	if err := h.c.fillDisk(i); err != nil {
-		return err
+	said, err := h.fill(ctx, n, rng.IntN(kinds), 30*time.Second)
+	h.c.note("all groups of node %d have failed: %t, %v", i, said, err)
+	if said {
+		h.tally("disk full, noticed by the groups")
+		h.pause(ctx, between(rng, 0, 2*time.Second))
 	}
-	said := false
-	for deadline := time.Now().Add(10 * time.Second); !said && time.Now().Before(deadline); {
-		for _, g := range n.status() {
-			said = said || g.Failed != ""
+	n.kill()
+	if said && rng.IntN(3) == 0 {
+		first := n.start()
+		if first == nil {
+			h.tally("disk full, and the node comes up again")
+			h.pause(ctx, between(rng, 0, 2*time.Second))
+			n.kill()
+		} else if h.tally("disk full, and the node does not come up again"); !strings.Contains(first.Error(), noRoom) {
+			err = errors.Join(err, first)
 		}
-		if !h.pause(ctx, 50*time.Millisecond) {
+	}
+	return errors.Join(err, h.c.freeDisk(i), n.start())
+}
+
+// fill makes the disk of a node full, and has the node write until all its groups have failed, which it reports, or it was
+// long enough. The store takes room for its log by some 18 MiB at a time, and writes into that at first, so a client of
+// the node sends long commands to a group.
+func (h *harm) fill(ctx context.Context, n *node, group int, within time.Duration) (said bool, err error) {
+	p, client := n.living(), h.load.client()
+	if p == nil {
+		return false, nil
+	}
+	h.c.note("the disk of node %d is full", n.index)
+	number := uint64(0)
+	for deadline := time.Now().Add(within); time.Now().Before(deadline) && h.pause(ctx, time.Millisecond); {
+		if err := h.c.fillDisk(n.index); err != nil { // again, since files are removed as well
+			return false, err
+		}
+		number++
+		h.load.call(client, p, request{Ask: "do", Group: group, Pad: 64 << 10, Within: 2 * time.Second,
+			Command: command{ID: commandID(client, p, number), Do: add, Key: 1<<31 + uint32(client), New: 1}})
+		st := n.status()
+		said = st != nil
+		for _, g := range st {
+			said = said && g.Failed != ""
+			if g.Failed != "" && !strings.Contains(g.Failed, noRoom) {
+				return said, fmt.Errorf("node %d has failed, but not for want of room: %s", n.index, g.Failed)
+			}
+		}
+		if said {
 			break
 		}
 	}
-	h.c.note("node %d says that it has failed: %t", i, said)
-	if said {
-		h.mu.Lock()
-		h.count["disk full, noticed by the groups"]++
-		h.mu.Unlock()
-	}
-	h.pause(ctx, between(rng, 0, 2*time.Second))
-	n.kill()
-	if err := h.c.freeDisk(i); err != nil {
-		return err
-	}
-	return n.start()
+	return said, nil
 }
 
 // tornTail kills a node, and its last write was cut off.
@@ -96,9 +126,7 @@ func damaged(how int) func(h *harm, ctx context.Context, rng *rand.Rand) error {
 			n.kill()
 			err = errors.Join(h.c.wipe(i), n.start())
 		}
-		h.mu.Lock()
-		h.count[damageNames[how]+outcome]++
-		h.mu.Unlock()
+		h.tally(damageNames[how] + outcome)
 		if err == nil {
 			h.awaitWhole(ctx)
 		}
@@ -123,7 +151,7 @@ func (h *harm) wholeOrFailed(ctx context.Context, n *node) bool {
 
 // othersAgree waits until all nodes but one have a leader among them, and what that leader had committed by then.
 func (h *harm) othersAgree(ctx context.Context, but int) error {
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && h.pause(ctx, 100*time.Millisecond); {
+	for deadline := time.Now().Add(wholeWithin); time.Now().Before(deadline) && h.pause(ctx, 100*time.Millisecond); {
 		var least [kinds]uint64
 		for k := range kinds {
 			l := h.c.leader(k)

@@ -14,6 +14,7 @@ import (
 // harm does one thing after another to a cluster: one loop for its network, and one or two for its processes, at the same time.
 type harm struct {
 	c     *cluster
+	load  *workload
 	kinds []*fault
 	rest  time.Duration // longest pause between faults
 
@@ -105,7 +106,7 @@ func (h *harm) once(ctx context.Context, f *fault, rng *rand.Rand) {
 }
 
 // wholeWithin is how long a cluster to which nothing happens may take to be whole.
-const wholeWithin = 90 * time.Second
+const wholeWithin = limit
 
 // awaitWhole is called while nothing happens to the cluster. That it does not get well is a failure.
 func (h *harm) awaitWhole(ctx context.Context) bool {
@@ -121,6 +122,13 @@ func (h *harm) awaitWhole(ctx context.Context) bool {
 		h.mu.Unlock()
 	}
 	return err == nil
+}
+
+// tally counts what came of a fault.
+func (h *harm) tally(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.count[what]++
 }
 
 var errNotNow = errors.New("not now")

@@ -37,6 +37,7 @@ type command struct {
 	Do       uint8
 	Key      uint32
 	Old, New int64
+	Pad      []byte `json:"-"` // means nothing
 }
 
 // do applies a command to what is in its cell.

@@ -53,8 +53,9 @@ var (
 	churnFault   = &fault{name: "leadership moved about", do: churn}
 	clockFault   = &fault{name: "clock stepped", do: step}
 	restartFault = &fault{name: "restart", do: restart}
+	fullFault    = &fault{name: "disk full", do: diskFull}
 	diskFaults   = []*fault{
-		{name: "disk full", do: diskFull},
+		fullFault,
 		{name: "torn tail", do: tornTail},
 		{name: "cut tail", alone: true, do: damaged(cut)},
 		{name: "flipped byte", alone: true, do: damaged(flip)},
@@ -124,26 +125,25 @@ func TestMixes(t *testing.T) {
 func (m *mix) run(t *testing.T, length time.Duration, seed uint64) {
 	c := newCluster(t, m.nodes, m.durable, m.settings)
 	c.startAll()
-	h := &harm{c: c, rest: m.rest, count: make(map[string]int)}
+	h := &harm{c: c, load: startClients(c, time.Duration(m.nodes*kinds)*time.Second/400, seed), rest: m.rest, count: make(map[string]int)}
 	for _, f := range m.faults {
-		if c.net != nil || f.do == nil || !slices.Contains(diskFaults[:1], f) {
+		if wrapped || f != fullFault {
 			h.kinds = append(h.kinds, f)
 		}
 	}
-	w := startClients(c, 1, time.Duration(m.nodes*kinds)*time.Second/400, seed)
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	h.run(ctx, seed)
 	c.note("the faults are over")
 	h.awaitWhole(t.Context())
-	if !w.finish(time.Minute) {
-		t.Fatal("calls of clients have not ended a minute after the faults")
+	if !h.load.finish() {
+		t.Fatalf("calls of clients have not ended %v after the faults", limit)
 	}
-	final, err := c.books(2 * time.Minute)
+	final, err := c.books()
 	if err != nil {
 		h.errs = append(h.errs, err)
 	} else {
-		for _, text := range c.check(w.history, final, m.settings.Available > 0).report(t, c, w, h) {
+		for _, text := range c.check(h.load.history, final, m.settings.Available > 0).report(t, c, h) {
 			t.Error(text)
 		}
 	}
@@ -151,7 +151,7 @@ func (m *mix) run(t *testing.T, length time.Duration, seed uint64) {
 		t.Error(err)
 	}
 	if t.Failed() {
-		if err := c.save(w.history, final); err != nil {
+		if err := c.save(h.load.history, final); err != nil {
 			t.Error(err)
 		}
 		t.Logf("seed %d; histories and what happened when are in %s", seed, c.out)
@@ -159,10 +159,10 @@ func (m *mix) run(t *testing.T, length time.Duration, seed uint64) {
 }
 
 // report logs what was done and returns what is wrong.
-func (v *verdict) report(t *testing.T, c *cluster, w *workload, h *harm) []string {
+func (v *verdict) report(t *testing.T, c *cluster, h *harm) []string {
 	var b strings.Builder
 	var commands, reads, slowest = map[string]int{}, map[string]int{}, time.Duration(0)
-	for _, o := range w.history {
+	for _, o := range h.load.history {
 		if o.read() {
 			reads[o.Outcome]++
 		} else {
@@ -174,7 +174,7 @@ func (v *verdict) report(t *testing.T, c *cluster, w *workload, h *harm) []strin
 	}
 	took := time.Since(c.began)
 	fmt.Fprintf(&b, "%v: %d calls, %.0f/s; commands: %d acknowledged, %d without effect, %d unknown; strong reads: %d answered, %d not; slowest answer %v\n",
-		took.Round(time.Second), len(w.history), float64(len(w.history))/took.Seconds(),
+		took.Round(time.Second), len(h.load.history), float64(len(h.load.history))/took.Seconds(),
 		commands[yes], commands[no], commands[unknown], reads[yes], reads[no]+reads[unknown], slowest.Round(time.Millisecond))
 	for _, name := range slices.Sorted(maps.Keys(h.count)) {
 		fmt.Fprintf(&b, "  %4d %s\n", h.count[name], name)

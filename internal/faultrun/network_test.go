@@ -19,7 +19,7 @@ import (
 // A network of nil is the loopback interface, where nothing can be cut.
 type network struct {
 	nodes []*os.File // namespaces
-	first int        // number of the first node's subnet; each network of the process has its own
+	first int        // number of the first node's subnet; all networks of the process have others
 
 	mu    sync.Mutex
 	rules map[[2]int]bool // what is dropped: from, to
@@ -38,9 +38,6 @@ func newNetwork(t testing.TB, n int) *network {
 	first := subnets.next + 1
 	subnets.next += n
 	subnets.Unlock()
-	if first+n > 255 {
-		t.Fatal("no subnets are left")
-	}
 	w := &network{first: first, rules: make(map[[2]int]bool), down: make(map[int]bool)}
 	t.Cleanup(w.close)
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
@@ -52,17 +49,17 @@ func newNetwork(t testing.TB, n int) *network {
 			t.Fatal(err)
 		}
 		w.nodes = append(w.nodes, ns)
-		net, wire := strconv.Itoa(first+i), w.wire(i)
+		wire := w.wire(i)
 		err = w.run(
 			"link add "+wire+" type veth peer name eth0 netns /proc/"+strconv.Itoa(os.Getpid())+"/fd/"+strconv.Itoa(int(ns.Fd())),
-			"addr add 10.99."+net+".1/24 dev "+wire,
+			"addr add "+w.subnet(i)+".1/24 dev "+wire,
 			"link set "+wire+" up",
 		)
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = w.inside(i, func() error {
-			return w.run("link set lo up", "addr add "+w.addr(i)+"/24 dev eth0", "link set eth0 up", "route add default via 10.99."+net+".1")
+			return w.run("link set lo up", "addr add "+w.addr(i)+"/24 dev eth0", "link set eth0 up", "route add default via "+w.subnet(i)+".1")
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -72,7 +69,10 @@ func newNetwork(t testing.TB, n int) *network {
 }
 
 func (w *network) wire(i int) string { return "node" + strconv.Itoa(w.first+i) }
-func (w *network) addr(i int) string { return "10.99." + strconv.Itoa(w.first+i) + ".2" }
+func (w *network) subnet(i int) string {
+	return fmt.Sprintf("10.%d.%d", (w.first+i)>>8&0xff, (w.first+i)&0xff)
+}
+func (w *network) addr(i int) string { return w.subnet(i) + ".2" }
 
 // newNamespace makes a network namespace, which lasts as long as the file is open.
 func newNamespace() (*os.File, error) {
@@ -137,7 +137,7 @@ func (w *network) cut(from, to int) error {
 }
 
 func (w *network) rule(verb string, from, to int) string {
-	return fmt.Sprintf("rule %s prio %d from %s to %s blackhole", verb, 1000+100*(w.first+from)+to, w.addr(from), w.addr(to))
+	return fmt.Sprintf("rule %s prio 1000 from %s to %s blackhole", verb, w.addr(from), w.addr(to))
 }
 
 // unplug takes the wire of a node away, which the node does not notice: the other end goes down.

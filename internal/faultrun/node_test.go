@@ -53,6 +53,7 @@ type request struct {
 	Group   int
 	Command command       `json:",omitzero"`
 	Key     uint32        `json:",omitempty"`
+	Pad     int           `json:",omitempty"` // bytes that make the command long
 	Within  time.Duration `json:",omitempty"`
 	To      mosaik.PeerID `json:",omitzero"`
 }
@@ -250,6 +251,7 @@ func (n *server) serve(ctx context.Context, q request) {
 	var res groups.Result[answer]
 	switch q.Ask {
 	case "do":
+		q.Command.Pad = make([]byte, q.Pad)
 		res, err = g.Execute(ctx, q.Command)
 	case "read":
 		res, err = g.Query(ctx, question{Key: q.Key}, groups.Strong)

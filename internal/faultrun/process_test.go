@@ -98,25 +98,30 @@ func (n *node) start() error {
 	}
 	go p.listen(json.NewDecoder(stdout))
 	c.note("node %d starts, life %d", n.index, p.life)
-	end := func(err error) error {
+	failed := func(err error) error {
 		p.cmd.Process.Kill()
 		<-p.dead
 		p.cmd.Wait()
 		c.note("node %d did not come up: %v", n.index, err)
 		return fmt.Errorf("node %d: %w", n.index, err)
 	}
+	var first reply
 	select {
-	case r := <-p.up:
-		if r.Corrupt {
-			return end(fmt.Errorf("%w: %s", errCorrupt, r.Err))
+	case first = <-p.up:
+	case <-p.dead: // perhaps with last words
+		select {
+		case first = <-p.up:
+		default:
+			return failed(errDead)
 		}
-		if !r.Up {
-			return end(errors.New(r.Err))
-		}
-	case <-p.dead:
-		return end(errDead)
-	case <-time.After(time.Minute):
-		return end(errors.New("not open after a minute"))
+	case <-time.After(limit):
+		return failed(fmt.Errorf("not open after %v", limit))
+	}
+	if first.Corrupt {
+		return failed(fmt.Errorf("%w: %s", errCorrupt, first.Err))
+	}
+	if !first.Up {
+		return failed(errors.New(first.Err))
 	}
 	n.mu.Lock()
 	n.proc = p
@@ -130,7 +135,8 @@ func (p *process) listen(in *json.Decoder) {
 	defer close(p.dead)
 	for {
 		var r reply
-		if in.Decode(&r) != nil {
+		if err := in.Decode(&r); err != nil {
+			p.n.c.note("node %d, life %d, says no more: %v", p.n.index, p.life, err)
 			return
 		}
 		if r.N == 0 {
@@ -239,7 +245,7 @@ func (n *node) shut() error {
 		return nil
 	}
 	n.c.note("node %d is closed", n.index)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	_, err := p.ask(ctx, request{Ask: "close"})
 	if err != nil {
@@ -290,7 +296,7 @@ func (n *node) status() []groupStatus {
 	if p == nil || stopped {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	r, err := p.ask(ctx, request{Ask: "status"})
 	if err != nil {
