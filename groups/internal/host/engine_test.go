@@ -134,7 +134,7 @@ func (e *lineEngine) Flush(_ time.Duration, out *core.Output) {
 			e.user += core.Index(c.Count)
 		}
 		e.calls = append([]*core.Call(nil), e.calls[n:]...)
-		out.Apply = []core.Apply{run}
+		out.Apply = append(out.Apply, run)
 	}
 	for _, r := range e.reads {
 		out.Reads = append(out.Reads, core.ReadReady{Read: r, OK: true, RaftIndex: e.raft})

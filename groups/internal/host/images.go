@@ -260,9 +260,12 @@ func (s *images) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	if s.first != nil {
-		s.first.readers--
+	if im := s.first; im != nil {
 		s.first = nil
+		im.readers--
+		if im.dropped && im.readers == 0 {
+			im.close()
+		}
 	}
 	for _, im := range s.marks {
 		s.dropLocked(im)

@@ -204,25 +204,14 @@ func (g *Group) follow() {
 	runs := out.Apply
 	kept := stateToKeep(out.News)
 	if out.Reset {
-		for i := range runs[:out.Before] {
-			g.decided = append(g.decided, order{epoch: g.epoch, run: runs[i]})
-		}
+		g.decide(runs[:out.Before])
 		runs = runs[out.Before:]
 		g.begin(kept)
 	}
 	if len(out.Apply) > 0 || out.Reset {
 		g.advanced()
 	}
-	for i := range runs {
-		o := order{epoch: g.epoch, run: runs[i]}
-		if in := o.run.Install; in != nil && in.Saved != 0 {
-			g.images.holdFirst(in.Saved)
-		}
-		if in := o.run.Install; in != nil && g.fetch != nil && g.fetch.order.ID == in.Fetch {
-			o.fetched, g.fetch = g.fetch, nil
-		}
-		g.decided = append(g.decided, o)
-	}
+	g.decide(runs)
 	for _, mark := range out.Drop {
 		g.images.drop(mark)
 	}
@@ -277,6 +266,19 @@ func (g *Group) send(e *core.Envelope) {
 	}
 	if !b.Send(e.Message) {
 		g.meter.dropped.Inc()
+	}
+}
+
+// decide hands runs to the applier, with the states that they install.
+func (g *Group) decide(runs []core.Apply) {
+	for i := range runs {
+		o := order{epoch: g.epoch, run: runs[i]}
+		if in := o.run.Install; in != nil && in.Saved != 0 {
+			g.images.holdFirst(in.Saved)
+		} else if in != nil && g.fetch != nil && g.fetch.order.ID == in.Fetch {
+			o.fetched, g.fetch = g.fetch, nil
+		}
+		g.decided = append(g.decided, o)
 	}
 }
 

@@ -2,11 +2,13 @@ package host
 
 import (
 	"context"
+	"io"
 	"testing"
 
 	"github.com/mosaik-go/mosaik/groups/internal/bond"
-
 	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/logstore"
+	"github.com/mosaik-go/mosaik/id"
 )
 
 // When the engine begins another history, what was decided in the old one is applied first, then the machine starts
@@ -61,5 +63,63 @@ func TestReset(t *testing.T) {
 	g.wg.Wait()
 	if e.applied != e.raft {
 		t.Errorf("the engine was told that %d is applied, its history ends at %d", e.applied, e.raft)
+	}
+}
+
+// imageMachine reads its state from images.
+type imageMachine struct {
+	*sumMachine
+	installed []string // what each image held, and how often the machine had begun anew by then
+}
+
+func (m *imageMachine) View() (View, error) { return nil, io.ErrUnexpectedEOF }
+func (m *imageMachine) Prepare(r io.Reader) (any, error) {
+	b, err := io.ReadAll(r)
+	return string(b), err
+}
+func (m *imageMachine) Install(state any, _ core.Index) {
+	m.installed = append(m.installed, state.(string))
+	if m.reset > 0 {
+		m.t.Error("the state of the old history was installed in the new one")
+	}
+}
+
+// A member that comes back from an image, and finds in its log that it was removed, begins anew in the same breath: the
+// image is read first, even though the engine drops it at once.
+func TestResetAfterSavedImage(t *testing.T) {
+	t.Parallel()
+	store, err := logstore.Memory().Open(id.Of("images"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := store.Images().Create(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, "state")
+	if err := w.Commit(nil); err != nil {
+		t.Fatal(err)
+	}
+	data, err := store.Images().Open(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &imageMachine{sumMachine: &sumMachine{}}
+	first := true
+	e := &lineEngine{before: func(out *core.Output) {
+		if first {
+			first = false
+			out.Apply = append(out.Apply, core.Apply{RaftIndex: 7, Install: &core.Install{Saved: 1, User: 4}})
+			out.Reset, out.Before = true, 1
+			out.Drop = append(out.Drop, 1)
+		}
+	}}
+	g := newTestGroup(t, e, m.sumMachine, GroupConfig{})
+	g.machine = m
+	g.images.add(&image{mark: 1, index: 7, cancel: func() {}, data: data})
+	c := newTestCall("new")
+	g.Do(t.Context(), c)
+	if c.Failure != 0 || c.First != 1 || m.reset != 1 || m.sum != 1 || len(m.installed) != 1 || m.installed[0] != "state" {
+		t.Errorf("call failed with %v, is at %d; %d resets, sum %d, installed %q", c.Failure, c.First, m.reset, m.sum, m.installed)
 	}
 }

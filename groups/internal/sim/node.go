@@ -263,6 +263,11 @@ func (n *Node) flush() {
 	}
 	var again []core.ReadReady
 	runs := out.Apply
+	for _, run := range runs {
+		if run.Install != nil && run.Install.Saved != 0 {
+			n.first = n.images[run.Install.Saved] // which may be dropped before it is read
+		}
+	}
 	if out.Reset {
 		n.w.tracef("%v begins anew", n)
 		for _, run := range append(n.applyQ, runs[:out.Before]...) {
@@ -277,11 +282,6 @@ func (n *Node) flush() {
 		n.epoch++
 		n.State, n.Log, n.applyQ = Machine{}, nil, nil
 		again, n.waiting = n.waiting, nil
-	}
-	for _, run := range runs {
-		if run.Install != nil && run.Install.Saved != 0 {
-			n.first = n.images[run.Install.Saved] // which may be dropped before it is read
-		}
 	}
 	n.applyQ = append(n.applyQ, runs...)
 	n.followSnapshots()
