@@ -253,7 +253,8 @@ func WithStorage(s logstore.Store) Option {
 
 // RequireTicket makes members accept only peers with a ticket that the validator accepts. Repeated use adds up: all
 // validators must accept. Their signatures, in order, are part of the group's id. A bond ends when a ticket expires or
-// is withdrawn and no other replaces it.
+// is withdrawn and no other replaces it. A node whose own ticket is refused, or that has none, is in the group alone until
+// it has one that passes; Status says so.
 func RequireTicket(v tickets.Validator) Option {
 	return func(o *options) error {
 		if v == nil {

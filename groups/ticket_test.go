@@ -64,3 +64,59 @@ func TestRequireTicket(t *testing.T) {
 		net.WaitFor("the bond has ended", bonds(0, 0, 0, 0))
 	})
 }
+
+// A node whose own ticket the group's validator refuses is told so, before it founds the group for itself alone and after;
+// with a ticket that passes it finds its way to the others.
+func TestOwnTicket(t *testing.T) {
+	simulated(t, 3, func(t *testing.T, net *testnet.Sim) {
+		v := word("open sesame")
+		good := tickets.Ticket{Class: v.Class(), Data: []byte(v)}
+		for i := range 2 {
+			if err := net.Node(i).Discovery().AddTicket(good); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var gs []*counterGroup
+		for _, node := range net.Nodes() {
+			gs = append(gs, join(t, node, groups.KeyOf(v), groups.RequireTicket(v)))
+		}
+		refused := func(text string) bool {
+			return strings.Contains(text, "own ticket the group's validators refuse") && strings.Contains(text, "carries none")
+		}
+		net.WaitFor("the reason", func() bool { return refused(gs[2].Status().Reason) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := gs[2].When().Online(ctx); err == nil || !refused(err.Error()) {
+			t.Errorf("waiting for online: %v", err)
+		}
+		net.WaitFor("all are online", func() bool { return gs[0].Status().Online && gs[1].Status().Online && gs[2].Status().Online })
+		if st := gs[2].Status(); len(st.Members) != 1 || !refused(st.Note) || !refused(st.String()) {
+			t.Errorf("alone, it does not say why: %v", st)
+		}
+		for _, g := range gs[:2] {
+			if st := g.Status(); strings.Contains(st.String(), "own ticket") {
+				t.Errorf("a node whose ticket passes: %v", st)
+			}
+		}
+		execute(t, gs[0], 1)
+		execute(t, gs[2], 10)
+		if err := net.Node(2).Discovery().AddTicket(good); err != nil {
+			t.Fatal(err)
+		}
+		net.WaitFor("three voters of one history", func() bool {
+			for _, g := range gs {
+				if st := g.Status(); !st.Online || st.Voters != 3 || st.Note != "" || g.Committed() != 2 {
+					return false
+				}
+			}
+			return true
+		})
+		equal(t, "the sum", query(t, gs[1], groups.Strong).Value, 11)
+		if err := net.Node(2).Discovery().RemoveTicketsOf(v.Class()); err != nil {
+			t.Fatal(err)
+		}
+		net.WaitFor("the ticket being missed", func() bool {
+			return refused(gs[2].Status().Reason) && !gs[2].Status().Online && gs[0].Status().Online
+		})
+	})
+}

@@ -39,29 +39,50 @@ func (m *Mesh) authorizeLocked(l *local) {
 		return
 	}
 	for who := range l.verdicts {
-		if _, listed := l.listed[who]; !listed {
+		if _, listed := l.listed[who]; !listed && (l.self == nil || who != m.self) {
 			delete(l.verdicts, who)
 			m.revokeLocked(l, who, "the peer is not listed in the group any more")
 		}
 	}
-	now := time.Now()
-	for who, e := range l.listed {
-		v := l.verdicts[who]
-		if v == nil {
-			v = &verdict{}
-			l.verdicts[who] = v
-		}
-		expired := v.allowed && !v.expires.Never() && !now.Before(v.expires.At)
-		if expired {
-			v.allowed = false
-			v.reason = "the ticket has expired"
-			m.revokeLocked(l, who, v.reason)
-		}
-		again := !v.allowed && now.Sub(v.checked) > recheckAfter
-		if !v.pending && (v.revision != e.Revision || expired || again) {
-			v.pending = true
-			m.wg.Go(func() { m.check(l, *e) })
-		}
+	for _, e := range l.listed {
+		m.reviewLocked(l, e)
+	}
+	if l.self != nil {
+		m.reviewLocked(l, l.self)
+	}
+}
+
+// reviewLocked has the validators look at an entry if that is due.
+func (m *Mesh) reviewLocked(l *local, e *Listing) {
+	now, who := time.Now(), e.Peer
+	v := l.verdicts[who]
+	if v == nil {
+		v = &verdict{}
+		l.verdicts[who] = v
+	}
+	expired := v.allowed && !v.expires.Never() && !now.Before(v.expires.At)
+	if expired {
+		v.allowed = false
+		v.reason = "the ticket has expired"
+		m.revokeLocked(l, who, v.reason)
+		m.judgedLocked(l, v, who)
+	}
+	again := !v.allowed && now.Sub(v.checked) > recheckAfter
+	if !v.pending && (v.revision != e.Revision || expired || again) {
+		v.pending = true
+		m.wg.Go(func() { m.check(l, *e) })
+	}
+}
+
+// judgedLocked tells the sink if the validators have changed their mind about this node itself.
+func (m *Mesh) judgedLocked(l *local, v *verdict, who id.PeerID) {
+	refusal := ""
+	if !v.allowed {
+		refusal = describe(v.reason)
+	}
+	if who == m.self && l.judged != refusal {
+		l.judged = refusal
+		l.Sink.Judged(refusal)
 	}
 }
 
@@ -86,10 +107,13 @@ func (m *Mesh) check(l *local, e Listing) {
 	v.revision = e.Revision
 	v.allowed = err == nil
 	v.expires = expires
+	if err != nil {
+		v.reason = err.Error()
+	}
+	m.judgedLocked(l, v, e.Peer)
 	m.nudge()
 	p := m.peers[e.Peer]
 	if err != nil {
-		v.reason = err.Error()
 		m.revokeLocked(l, e.Peer, v.reason)
 		if p != nil && p.trunk != nil {
 			if _, asked := p.trunk.waiting[l.Group]; asked {

@@ -33,6 +33,13 @@ func needTicket(l *Local) {
 
 func ticket(data string) tickets.Entry { return entryOf(tickets.Ticket{Data: []byte(data)}) }
 
+// told returns the latest that a sink was told of the own entry.
+func told(s *testSink) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.judged
+}
+
 // Only peers whose tickets are accepted are bonded, for as long as they are.
 func TestTickets(t *testing.T) {
 	inWorld(t, simnet.Options{}, func(t *testing.T, w *world) {
@@ -61,14 +68,22 @@ func TestTickets(t *testing.T) {
 			t.Errorf("reasons: %s", all)
 		}
 
+		// They may have been judged before they had a ticket.
+		if got := told(sinks[0]); got != "" {
+			t.Errorf("one with a good ticket is told %q", got)
+		}
+		if got := told(sinks[3]); !strings.Contains(got, "panicked") {
+			t.Errorf("one whose own ticket is refused is told %q", got)
+		}
+
 		// Given later, a ticket opens the door.
 		n2.list(g, ticket("forever"))
 		w.within(5*time.Second, "the third is bonded", bonded(sinks[0], sinks[1], sinks[2]))
 
 		// Withdrawn, it closes it.
 		n1.list(g, nil)
-		w.within(5*time.Second, "the second is out", func() bool {
-			return sinks[0].bond(n1) == nil && sinks[1].bond(n0) == nil && sinks[0].bond(n2) != nil
+		w.within(5*time.Second, "the second is out, and knows why", func() bool {
+			return told(sinks[1]) == "no ticket" && sinks[0].bond(n1) == nil && sinks[1].bond(n0) == nil && sinks[0].bond(n2) != nil
 		})
 	})
 }
@@ -90,7 +105,11 @@ func TestTicketExpiry(t *testing.T) {
 			t.Fatalf("renewed in time: %d bonds, %d ups, %d downs", up, ups, downs)
 		}
 		w.within(40*time.Second, "the bond ends with the ticket", func() bool { return s0.bond(n1) == nil })
+		w.within(time.Second, "its owner knows", func() bool { return told(s1) == "the ticket has expired" })
 		n1.list(g, in(time.Hour))
 		w.within(5*time.Second, "a new ticket brings it back", bonded(s0, s1))
+		if got := told(s1); got != "" {
+			t.Errorf("its owner was told %q", got)
+		}
 	})
 }

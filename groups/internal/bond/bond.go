@@ -40,7 +40,7 @@ type Counter interface {
 	Add(float64)
 }
 
-// Sink is told about the bonds of one group. Up, Down, Listed and Refused are called in order and must return at once
+// Sink is told about the bonds of one group. Up, Down, Listed, Refused and Judged are called in order and must return at once
 // without calling the mesh. Receive is called by the goroutine that reads the link and may block to slow it down; it may
 // be late: a message of a bond that is down already must be dropped.
 type Sink interface {
@@ -51,6 +51,10 @@ type Sink interface {
 	Pulsed(b *Bond, m wire.Pulsed)             // like Receive
 	Listed(peers []id.PeerID)
 	Refused(peer id.PeerID, r Refusal)
+
+	// Judged says why the group's validators refuse this node's own entry, or, with an empty text, that they do not any
+	// more. Members with these validators make no bond with a node that they refuse.
+	Judged(refusal string)
 }
 
 // Bond is the proven connection of one group to one peer: a numbered channel in the trunk to that peer.

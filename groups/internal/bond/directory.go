@@ -10,7 +10,10 @@ type Directory interface {
 	// Members returns the other peers whose entry lists the group.
 	Members(group id.ID) []Listing
 
-	// Watch returns a channel that holds a token after the catalog changed, until stop is called.
+	// Self returns this node's own entry, if that lists the group.
+	Self(group id.ID) (Listing, bool)
+
+	// Watch returns a channel that holds a token after the catalog changed, own entry included, until stop is called.
 	Watch() (changed <-chan struct{}, stop func())
 }
 

@@ -71,9 +71,11 @@ type Mesh struct {
 type local struct {
 	Local
 	listed   map[id.PeerID]*Listing
+	self     *Listing    // this node's own entry, nil if it does not list the group
 	order    []id.PeerID // keys of listed, sorted; nil before the first look
 	refused  map[id.PeerID]*PeerRefusal
-	verdicts map[id.PeerID]*verdict // when there is something to authorize
+	verdicts map[id.PeerID]*verdict // when there is something to authorize; of the own entry too
+	judged   string                 // what the sink knows of the own entry
 }
 
 // peer is another node that shares a group, or that opened a trunk.
@@ -314,6 +316,10 @@ func (m *Mesh) listLocked(l *local) {
 				p.fails, p.retry = 0, time.Time{}
 			}
 		}
+	}
+	l.self = nil
+	if own, ok := m.env.Directory.Self(l.Group); ok && l.Authorize != nil {
+		l.self = &own
 	}
 	slices.SortFunc(order, id.PeerID.Compare)
 	l.listed = listed

@@ -97,6 +97,17 @@ func (n *testNode) Members(group id.ID) []Listing {
 	return out
 }
 
+func (n *testNode) Self(group id.ID) (Listing, bool) {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	for _, l := range n.world.who[group] {
+		if l.Peer == n.host.ID() {
+			return l, true
+		}
+	}
+	return Listing{}, false
+}
+
 func (n *testNode) Watch() (<-chan struct{}, func()) { return n.watch, func() {} }
 
 // list enters the node as a member of the group, or renews its entry.
@@ -160,6 +171,7 @@ type testSink struct {
 	ups     int
 	downs   []string
 	refused []Refusal
+	judged  string // the latest of the own entry
 	got     []string
 	stalled bool // Receive blocks
 }
@@ -214,6 +226,12 @@ func (s *testSink) Refused(_ id.PeerID, r Refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refused = append(s.refused, r)
+}
+
+func (s *testSink) Judged(refusal string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.judged = refusal
 }
 
 func (s *testSink) bond(to *testNode) *Bond {

@@ -15,13 +15,18 @@ var _ bond.Directory = directory{}
 func (d directory) Members(group id.ID) []bond.Listing {
 	var out []bond.Listing
 	for p := range d.Catalog().InGroup(group) {
-		v := p.Version()
-		out = append(out, bond.Listing{
-			Peer:     p.ID(),
-			Revision: bond.Revision{Start: v.Start, Update: v.Update},
-			Network:  p.NetworkID(),
-			Entry:    p.PeerEntry,
-		})
+		out = append(out, listing(p.PeerEntry))
 	}
 	return out
+}
+
+// Self implements bond.Directory.
+func (d directory) Self(group id.ID) (bond.Listing, bool) {
+	me := d.Me()
+	return listing(me), me.HasGroup(group)
+}
+
+func listing(e discovery.PeerEntry) bond.Listing {
+	v := e.Version()
+	return bond.Listing{Peer: e.ID(), Revision: bond.Revision{Start: v.Start, Update: v.Update}, Network: e.NetworkID(), Entry: e}
 }

@@ -64,6 +64,7 @@ type groupMetrics struct {
 	installed, fetchesFailed                 number
 	stateSent, stateReceived                 number
 	diverged, merges, forks, untaken, stuck  number
+	unwelcome                                number
 
 	calls     [len(outcomes)]number
 	latency   histogram

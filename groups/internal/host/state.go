@@ -17,6 +17,7 @@ type State struct {
 	Bonds    []BondInfo    // by peer id
 	Ended    error         // why the group is over on this node, nil while it is not
 
+	Refused   string     // why the group's validators refuse this node's own entry, empty while they do not
 	Stuck     *Stuck     // nil unless the member cannot get the state of the group
 	Unwritten *Unwritten // nil unless it cannot write out its own
 

@@ -23,6 +23,9 @@ func (g *Group) Why(s *State) string {
 	if s.Stuck != nil {
 		b.WriteString("; " + s.Stuck.text(s.Reason))
 	}
+	if s.Refused != "" {
+		b.WriteString("; " + s.unwelcome())
+	}
 	refused := g.Refusals()
 	for i, r := range refused {
 		if i == whyMost {
@@ -52,11 +55,19 @@ func (g *Group) Note(s *State) string {
 	if s.Stuck != nil && s.Online {
 		notes = append(notes, "this member lags, and cannot get the state of the group: it "+s.Stuck.String())
 	}
+	if s.Refused != "" && s.Online {
+		notes = append(notes, s.unwelcome())
+	}
 	if u := s.Unwritten; u != nil {
 		notes = append(notes, fmt.Sprintf("this member cannot write out its state for those who need it, for %v: %v",
 			(g.svc.now()-u.Since).Round(time.Second), u.Err))
 	}
 	return strings.Join(notes, "; ")
+}
+
+// unwelcome says in words that the group's validators refuse this node itself.
+func (s *State) unwelcome() string {
+	return "no member bonds with this node, whose own ticket the group's validators refuse: " + s.Refused
 }
 
 // elsewhere returns how many peers are in groups and not in this one, zero if some are in this one.
