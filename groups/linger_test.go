@@ -3,6 +3,7 @@ package groups_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,10 +37,13 @@ func (s *stuck) Query(struct{}) bool { return false }
 type stuckGroup = groups.Group[bool, struct{}, bool]
 
 // stick joins a group on the nodes and has the first one's machine hang in Apply. It returns the handles, what the call
-// that hangs returns, and what lets it go on.
+// that hangs returns, and what lets it go on, which the end of the test does at the latest: before the nodes are closed,
+// if they were opened before.
 func stick(t *testing.T, key groups.Key, nodes ...*mosaik.Network) (gs []*stuckGroup, outcome <-chan error, release func()) {
 	t.Helper()
 	gate, begun := make(chan struct{}), make(chan struct{}, 1)
+	release = sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(release)
 	for i, n := range nodes {
 		m := new(stuck)
 		if i == 0 {
@@ -52,17 +56,27 @@ func stick(t *testing.T, key groups.Key, nodes ...*mosaik.Network) (gs []*stuckG
 		gs = append(gs, g)
 	}
 	for _, g := range gs {
-		for g.Status().Voters != len(nodes) || !g.Status().Online {
-			time.Sleep(10 * time.Millisecond)
-		}
+		within(t, bootstrapLimit, "all vote", func(ctx context.Context) error {
+			for g.Status().Voters != len(nodes) || !g.Status().Online {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			return nil
+		})
 	}
 	failed := make(chan error, 1)
 	go func() {
 		_, err := gs[0].Execute(context.Background(), true)
 		failed <- err
 	}()
-	<-begun
-	return gs, failed, func() { close(gate) }
+	select {
+	case <-begun:
+	case err := <-failed:
+		t.Fatalf("the call that was to hang: %v", err)
+	}
+	return gs, failed, release
 }
 
 // Close, Leave, and the network's Close and Kill return in time though a command is being applied, say so, and tell the
@@ -151,6 +165,10 @@ func TestCloseDurableWhileApplying(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				t.Cleanup(func() { // if the test has not come to do it
+					node.Close()
+					store.Close()
+				})
 				return node, store
 			}
 			node, store := open()
