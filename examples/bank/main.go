@@ -27,7 +27,7 @@ func main() {
 	if *node >= 0 {
 		err = teller(*node, *life, *name, *dir)
 	} else {
-		err = town(*length, *dir)
+		err = town(*length, *dir, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bank:", err)

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/mosaik-go/mosaik/discovery/registry"
 )
@@ -16,15 +21,24 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
+// The town says that nothing was lost, in a first run and in one that finds the books of the first.
 func TestTown(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv(registry.Env, filepath.Join(dir, "registry"))
-	for range 2 { // the second time with the books of the first
-		if err := town(4*time.Second, dir); err != nil {
-			t.Fatal(err)
+	for range 2 {
+		var out strings.Builder
+		if err := town(4*time.Second, dir, &out); err != nil {
+			t.Fatalf("%v, after\n%s", err, out.String())
+		}
+		if !verdict.MatchString(out.String()) {
+			t.Fatalf("no such end as expected:\n%s", out.String())
 		}
 	}
 }
+
+var verdict = regexp.MustCompile(`(?s)^three nodes are online, .*\nkilled \[\d\]; .*` +
+	`[1-9]\d* transfers were acknowledged, and all of them are in the books, once; .*\n` +
+	fmt.Sprintf(`all three nodes have the same books, and they add up to %d\n$`, accounts*opening))

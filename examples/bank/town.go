@@ -36,6 +36,7 @@ type record struct{ begun, done, refused, unknown uint64 }
 // state is the town: it starts and kills the nodes, and writes down what they say.
 type state struct {
 	dir   string
+	out   io.Writer
 	name  string
 	lives int
 	nodes [3]*branch
@@ -45,8 +46,8 @@ type state struct {
 	complaints []string
 }
 
-// town runs the whole show.
-func town(length time.Duration, dir string) (err error) {
+// town runs the whole show and prints what happens to out.
+func town(length time.Duration, dir string, out io.Writer) (err error) {
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "bank-"); err != nil {
 			return err
@@ -56,7 +57,7 @@ func town(length time.Duration, dir string) (err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	s := &state{dir: dir, name: "bank in " + dir, lives: int(time.Now().UnixMilli()), tellers: make(map[string]record)}
+	s := &state{dir: dir, out: out, name: "bank in " + dir, lives: int(time.Now().UnixMilli()), tellers: make(map[string]record)}
 	defer func() {
 		for i := range s.nodes {
 			s.kill(i)
@@ -65,7 +66,7 @@ func town(length time.Duration, dir string) (err error) {
 	if err := s.startAll(0, 1, 2); err != nil {
 		return err
 	}
-	fmt.Printf("three nodes are online, with %d in %d accounts, in %s\n", accounts*opening, accounts, dir)
+	fmt.Fprintf(out, "three nodes are online, with %d in %d accounts, in %s\n", accounts*opening, accounts, dir)
 	single, all, err := s.rob(length)
 	if err != nil {
 		return err
@@ -106,7 +107,7 @@ func (s *state) rob(length time.Duration) (single, all int, err error) {
 			s.kill(i)
 		}
 		made := s.sum().done
-		fmt.Printf("killed %v; %d transfers acknowledged so far\n", victims, made)
+		fmt.Fprintf(s.out, "killed %v; %d transfers acknowledged so far\n", victims, made)
 		time.Sleep(rand.N(500 * time.Millisecond))
 		if err := s.startAll(victims...); err != nil {
 			return single, all, err
@@ -164,10 +165,10 @@ func (s *state) settle(single, all int) error {
 		return err
 	}
 	sum := s.sumLocked()
-	fmt.Printf("%d times one node was killed, %d times all three\n", single, all)
-	fmt.Printf("%d transfers were acknowledged, and all of them are in the books, once; %d were cut off by a kill, and are there once or not at all\n",
+	fmt.Fprintf(s.out, "%d times one node was killed, %d times all three\n", single, all)
+	fmt.Fprintf(s.out, "%d transfers were acknowledged, and all of them are in the books, once; %d were cut off by a kill, and are there once or not at all\n",
 		sum.done, sum.begun-sum.done-sum.refused)
-	fmt.Printf("all three nodes have the same books, and they add up to %d\n", first.total())
+	fmt.Fprintf(s.out, "all three nodes have the same books, and they add up to %d\n", first.total())
 	return nil
 }
 

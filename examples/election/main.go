@@ -37,7 +37,7 @@ func main() {
 	if *name != "" {
 		err = follow(ctx, *name)
 	} else {
-		err = watch(ctx)
+		err = watch(ctx, os.Stdout)
 	}
 	stop()
 	if err != nil {

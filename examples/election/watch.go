@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"time"
@@ -35,8 +36,8 @@ type report struct {
 	voters     int
 }
 
-// watch starts the processes, kills leaders and reports.
-func watch(ctx context.Context) (err error) {
+// watch starts the processes, kills leaders and prints to out who leads.
+func watch(ctx context.Context, out io.Writer) (err error) {
 	name := "example election " + id.Random().Short()
 	reports := make(chan report, 64)
 	done := make(chan struct{})
@@ -59,7 +60,7 @@ func watch(ctx context.Context) (err error) {
 		}
 		all = append(all, c)
 	}
-	fmt.Printf("%d processes that know nothing but the name %q\n", processes, name)
+	fmt.Fprintf(out, "%d processes that know nothing but the name %q\n", processes, name)
 
 	// until takes reports in until the condition holds.
 	until := func(what string, holds func() bool) error {
@@ -86,7 +87,7 @@ func watch(ctx context.Context) (err error) {
 	if err := until("one leader, and five voters", func() bool { return leader(all) != nil && full(all) }); err != nil {
 		return err
 	}
-	fmt.Printf("%s leads\n", leader(all).peer)
+	fmt.Fprintf(out, "%s leads\n", leader(all).peer)
 	for range deaths {
 		old := leader(all)
 		old.dead = true
@@ -97,7 +98,7 @@ func watch(ctx context.Context) (err error) {
 		if err := until("a new leader of all survivors", func() bool { return leader(all) != nil }); err != nil {
 			return err
 		}
-		fmt.Printf("%s was killed; %s leads, all survivors agreed after %v\n", old.peer, leader(all).peer, time.Since(begin).Round(time.Millisecond))
+		fmt.Fprintf(out, "%s was killed; %s leads, all survivors agreed after %v\n", old.peer, leader(all).peer, time.Since(begin).Round(time.Millisecond))
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/signal"
@@ -32,12 +33,13 @@ const stream = "example.prices"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(ctx, 1000, os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context) error {
+// run publishes so many prices of each symbol, and prints what came of it.
+func run(ctx context.Context, count int, out io.Writer) error {
 	network := fmt.Sprintf("example prices %d", os.Getpid())
 	exchange, err := mosaik.New(ctx, network, mosaik.WithTags("exchange"))
 	if err != nil {
@@ -60,17 +62,22 @@ func run(ctx context.Context) error {
 		{name: "slow", pause: 20 * time.Millisecond},
 	}
 	var reading sync.WaitGroup
+	defer reading.Wait()
 	for _, c := range clients {
-		if err := c.open(ctx, network, exchange.Addr()); err != nil {
+		c.net, err = mosaik.New(ctx, network, mosaik.WithBootstrap(exchange.Addr()))
+		if err != nil {
 			return err
 		}
 		defer c.net.Close()
+		if err := c.subscribe(); err != nil {
+			return err
+		}
 		reading.Go(c.read)
 	}
 
-	for i := range int64(1000) {
+	for i := range count {
 		for _, symbol := range []string{"ETH", "BTC", "SOL"} {
-			if err := prices.Send(ctx, Price{symbol, 100_000 + i}); err != nil {
+			if err := prices.Send(ctx, Price{symbol, 100_000 + int64(i)}); err != nil {
 				return err
 			}
 		}
@@ -78,9 +85,9 @@ func run(ctx context.Context) error {
 	}
 	consumers := prices.Consumers()
 	prices.Close() // sends what is queued and tells of what it could not send
-	fmt.Println("the exchange sent 3000 prices")
+	fmt.Fprintln(out, "the exchange sent", 3*count, "prices")
 	for _, c := range consumers {
-		fmt.Printf("  %v, keys %v\n", c, c.Keys())
+		fmt.Fprintf(out, "  %v, keys %v\n", c, c.Keys())
 	}
 	for _, c := range clients {
 		if err := c.prices.When().Unsubscribed(ctx); err != nil {
@@ -90,7 +97,7 @@ func run(ctx context.Context) error {
 	}
 	reading.Wait()
 	for _, c := range clients {
-		fmt.Printf("%-12s %s received %v, missed %d\n", c.name, c.net.ID().Short(), c.received, c.missed)
+		fmt.Fprintf(out, "%-12s %s received %v, missed %d\n", c.name, c.net.ID().Short(), c.received, c.missed)
 	}
 	return nil
 }
@@ -107,12 +114,8 @@ type client struct {
 	missed   uint64
 }
 
-func (c *client) open(ctx context.Context, network string, exchange mosaik.PeerAddr) (err error) {
+func (c *client) subscribe() (err error) {
 	c.received = make(map[string]int)
-	c.net, err = mosaik.New(ctx, network, mosaik.WithBootstrap(exchange))
-	if err != nil {
-		return err
-	}
 	c.prices, err = streams.Consume[Price](c.net, append(c.opts,
 		streams.Named(stream),
 		streams.Require(func(p discovery.PeerInfo) bool { return p.HasTag("exchange") }),
