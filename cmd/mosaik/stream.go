@@ -8,7 +8,6 @@ import (
 
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/cmd/mosaik/internal/stream"
-	"github.com/mosaik-go/mosaik/internal/transport"
 	"github.com/mosaik-go/mosaik/streams"
 )
 
@@ -60,11 +59,11 @@ func (f *streamFlags) add(cmd *cobra.Command) {
 }
 
 func (f *streamFlags) config(cmd *cobra.Command, args []string) (stream.Config, error) {
-	reach, err := transport.ParseReach(f.reach)
-	if err != nil {
-		return stream.Config{}, fmt.Errorf("--reach: %w", err)
+	reach, ok := reaches[f.reach]
+	if !ok {
+		return stream.Config{}, fmt.Errorf("--reach: unknown reach %q: want host, lan or internet", f.reach)
 	}
-	opts := []mosaik.Option{mosaik.WithReach(mosaik.Reach(reach))}
+	opts := []mosaik.Option{mosaik.WithReach(reach)}
 	if f.secret != "" {
 		opts = append(opts, mosaik.WithSecret(f.secret))
 	}
@@ -80,6 +79,8 @@ func (f *streamFlags) config(cmd *cobra.Command, args []string) (stream.Config, 
 		In: cmd.InOrStdin(), Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr(),
 	}, nil
 }
+
+var reaches = map[string]mosaik.Reach{"host": mosaik.Host, "lan": mosaik.LAN, "internet": mosaik.Internet}
 
 var lagPolicies = map[string]streams.Policy{
 	"disconnect": streams.Disconnect, "drop-newest": streams.DropNewest, "drop-oldest": streams.DropOldest, "block": streams.Block,
