@@ -14,11 +14,16 @@ import (
 // is full makes no room for seconds; that a peer is gone is for the heartbeat to notice, which closes the connection.
 const writeTimeout = time.Minute
 
+// maxMessage is the longest frame of the multiplexer, with its header. The library's 64 KiB would cut the last bytes off a
+// payload of 64 KiB that has headers in front, and they would travel by themselves.
+const maxMessage = 66 << 10
+
 // muxer is the stream multiplexer on TCP: yamux, with a note of when something last arrived.
 type muxer struct{ yamux network.Multiplexer }
 
 func newMuxer() network.Multiplexer {
 	c := *yamux.DefaultTransport.Config()
+	c.MaxMessageSize = maxMessage
 	c.EnableKeepAlive = false // the control stream has one
 	c.ConnectionWriteTimeout = writeTimeout
 	t := yamux.Transport(yamuxlib.Config(c))

@@ -110,7 +110,7 @@ func (s *stack) addTCP(key crypto.PrivKey, limits network.ResourceManager, gater
 	if err != nil {
 		return err
 	}
-	upgrader, err := tptu.New([]sec.SecureTransport{security}, muxers, nil, limits, gater, tptu.WithAcceptTimeout(acceptTimeout))
+	upgrader, err := tptu.New([]sec.SecureTransport{gathering{security}}, muxers, nil, limits, gater, tptu.WithAcceptTimeout(acceptTimeout))
 	if err != nil {
 		return err
 	}
