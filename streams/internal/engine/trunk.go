@@ -46,8 +46,9 @@ type part struct {
 	bytes []byte
 }
 
-// longPart is from what length on items are written from where they are.
-const longPart = 8 << 10
+// longPart is from what length on items are written from where they are. Shorter runs are copied, to be one write with their
+// header: on TCP a write of its own costs more than to copy 64 KiB.
+const longPart = 66 << 10
 
 // frame adds a frame with the body that encode appends, and the items behind it.
 func (b *batch) frame(encode func([]byte) []byte, items []fan.Piece) {
