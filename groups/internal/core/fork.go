@@ -34,14 +34,14 @@ func (r *Replica) fork(reason wire.Reason, round uint64, lossy bool) {
 		r.fatal = fmt.Errorf("core: fork: %w", err)
 		return
 	}
-	at, last := first-1, first-1
+	at, last, newest := first-1, first-1, r.standing(0)
 	if n := len(entries); n > 0 {
 		last = entries[n-1].GetIndex()
 	}
 	begin := &raftpb.SnapshotMetadata{Index: &at, Term: &term, ConfState: founding([]wire.Member{founder})}
 	now, common := max(r.term, firstTerm), r.commits
 	// What is not known to be committed may differ from what others have.
-	parent, old := wire.Parent{Raft: common, Commands: commands, Reason: reason, Lossy: lossy}, r.genesis
+	parent, old := wire.Parent{Raft: common, Last: newest.Last, Term: newest.Term, Commands: commands, Reason: reason, Lossy: lossy}, r.genesis
 	origin := r.origin.Fork(r.newGenesis(), founder, parent)
 	r.self, r.genesis, r.origin = founder.ID, origin.Genesis, origin
 	r.bequeath(old, begin.ConfState)

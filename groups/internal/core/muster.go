@@ -25,10 +25,13 @@ type muster struct {
 	question *Question // of an operator, nil if it came about by itself
 }
 
+// newRound returns what a recovery is known by, which is never zero.
+func (r *Replica) newRound() uint64 { return max(1, r.rng.Uint64()) }
+
 // callMuster asks all survivors to stand still and report.
 func (r *Replica) callMuster(reason wire.Reason, there []id.PeerID, q *Question) {
 	m := &muster{
-		round: r.rng.Uint64(), reason: reason, began: r.now, asked: there, got: make(map[id.PeerID]*wire.Standing), question: q,
+		round: r.newRound(), reason: reason, began: r.now, asked: there, got: make(map[id.PeerID]*wire.Standing), question: q,
 	}
 	m.peek = q != nil && q.Kind == AskPlan
 	r.recovery.muster = m

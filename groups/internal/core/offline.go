@@ -160,7 +160,7 @@ func (o *Offline) Fork() error {
 	}
 	o.log.open = true
 	lossy := !o.status.Plan.Lossless
-	o.r.guard(func() { o.r.fork(wire.Ordered, 0, lossy) })
+	o.r.guard(func() { o.r.fork(wire.Ordered, o.r.newRound(), lossy) })
 	o.log.open = false
 	return o.r.fatal
 }

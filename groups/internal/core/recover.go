@@ -266,7 +266,7 @@ func (r *Replica) tickRecovery() {
 		}
 		r.due.news = append(r.due.news, n)
 	}
-	if v.muster != nil || v.sealed(r.now) || r.now < v.next || r.leaving.asked {
+	if v.muster != nil || v.sealed(r.now) || r.now < v.next || r.leaving.asked || r.followOrder() {
 		return
 	}
 	there, all := r.survivors()

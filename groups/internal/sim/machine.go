@@ -168,6 +168,17 @@ func (w *World) Read(n *Node, o *Op, then func()) {
 	}
 }
 
+// Mourn gives an operation up when its machine goes down.
+func (w *World) Mourn(o *Op) {
+	switch {
+	case o.Done:
+	case !o.Node.Alive:
+		o.Abandon()
+	default:
+		w.After(100*time.Millisecond, func() { w.Mourn(o) })
+	}
+}
+
 // Cancel takes an operation back, as a caller does whose patience ends.
 func (w *World) Cancel(o *Op) {
 	if o.call != nil && !o.Done {

@@ -16,6 +16,7 @@ type rivalRun struct {
 	w       *World
 	n       int
 	history []*Op
+	past    []*Node // earlier lives
 	logs    map[core.GenesisID]map[core.Index]string
 	broken  error
 	stopped bool
@@ -54,6 +55,7 @@ func (r *rivalRun) client(c int) {
 		w.Submit(n, o, next)
 	}
 	r.history = append(r.history, o)
+	w.Mourn(o)
 }
 
 // log returns the log of the history that a node is part of. One that was forked off begins with what the node has.
@@ -79,6 +81,20 @@ func (r *rivalRun) note(n *Node, e Entry) {
 		r.broken = fmt.Errorf("n%d applied index %d after %d commands", n.Index, e.Index, len(n.Log)-1)
 	}
 	log[e.Index] = e.Cmd
+}
+
+// load takes in what a node did not apply itself.
+func (r *rivalRun) load(n *Node) {
+	if n.Status == nil {
+		return
+	}
+	log := r.log(n)
+	for _, e := range n.Log {
+		if have, ok := log[e.Index]; ok && have != e.Cmd && r.broken == nil {
+			r.broken = fmt.Errorf("n%d loads %q at index %d of %x, others have %q", n.Index, e.Cmd, e.Index, n.Status.Genesis[:4], have)
+		}
+		log[e.Index] = e.Cmd
+	}
 }
 
 // one reports whether all machines are online in one history, and agree.
@@ -128,7 +144,7 @@ func (r *rivalRun) once(lossy bool) error {
 // handedOver returns the calls that the application has got from histories that gave way.
 func (r *rivalRun) handedOver() map[string]bool {
 	calls := make(map[string]bool)
-	for _, n := range r.w.nodes {
+	for _, n := range append(r.past, r.w.nodes...) {
 		for _, x := range n.News {
 			for _, it := range x.Items {
 				calls[string(it.Payload)] = true
@@ -210,7 +226,7 @@ func playRivals(t *testing.T, seed uint64, tune func(*core.Config)) (*rivalRun, 
 		}
 		w.Start(i, pref, 1)
 	}
-	w.Applied = r.note
+	w.Applied, w.Loaded = r.note, r.load
 	w.Notice = func(n *Node) {
 		if n.Status != nil {
 			r.log(n)

@@ -345,17 +345,7 @@ func (s *Scenario) operation(c int, n *Node, then func()) {
 	if o.Done {
 		return
 	}
-	var watch func()
-	watch = func() {
-		switch {
-		case o.Done:
-		case !n.Alive:
-			o.Abandon()
-		default:
-			w.After(100*time.Millisecond, watch)
-		}
-	}
-	watch()
+	w.Mourn(o)
 	if w.Rng.IntN(10) == 0 { // an impatient caller
 		w.After(time.Duration(w.Rng.IntN(3000))*time.Millisecond, func() { w.Cancel(o) })
 	}

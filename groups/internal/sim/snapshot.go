@@ -145,6 +145,9 @@ func (n *Node) install(i *core.Install) {
 	}
 	n.State, n.Log, n.ready = n.ready.state, n.ready.log, nil
 	n.w.mix(nil, n.Index, int(i.User))
+	if n.w.Loaded != nil {
+		n.w.Loaded(n)
+	}
 }
 
 // engineState is what a buggy engine would put into a snapshot.

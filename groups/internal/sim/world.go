@@ -46,6 +46,8 @@ type World struct {
 	Ended func(*Op)
 	// Applied, if not nil, is told of everything that is applied.
 	Applied func(*Node, Entry)
+	// Loaded, if not nil, is told when a node has its state from an image.
+	Loaded func(*Node)
 
 	now     time.Duration
 	events  events

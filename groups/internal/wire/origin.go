@@ -14,6 +14,8 @@ type Origin struct {
 type Parent struct {
 	Genesis  Genesis
 	Raft     uint64 // raft index up to which both have the same log for sure
+	Last     uint64 // raft index of the last entry that was taken over, and its term
+	Term     uint64
 	Commands uint64 // user index at the fork
 	Reason   Reason // of the fork
 	Lossy    bool   // commands that were acknowledged in the parent may be missing
@@ -82,7 +84,7 @@ func appendOrigin(b []byte, o *Origin) []byte {
 // Least sizes of what is counted in messages.
 const (
 	memberMin = 1 + 32 + 1 + 1
-	parentMin = 16 + 1 + 1 + 1 + 1
+	parentMin = 16 + 1 + 1 + 1 + 1 + 1 + 1
 	goneMin   = 16 + 16 + 1 + 1
 )
 
@@ -108,7 +110,9 @@ func (r *reader) parents() []Parent {
 	}
 	out := make([]Parent, n)
 	for i := range out {
-		out[i] = Parent{Genesis: r.genesis(), Raft: r.uint(), Commands: r.uint(), Reason: Reason(r.byte()), Lossy: r.bool()}
+		out[i] = Parent{
+			Genesis: r.genesis(), Raft: r.uint(), Last: r.uint(), Term: r.uint(), Commands: r.uint(), Reason: Reason(r.byte()), Lossy: r.bool(),
+		}
 	}
 	return out
 }

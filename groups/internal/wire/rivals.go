@@ -280,6 +280,8 @@ func appendParents(b []byte, parents []Parent) []byte {
 func appendParent(b []byte, p *Parent) []byte {
 	b = append(b, p.Genesis[:]...)
 	b = binary.AppendUvarint(b, p.Raft)
+	b = binary.AppendUvarint(b, p.Last)
+	b = binary.AppendUvarint(b, p.Term)
 	b = binary.AppendUvarint(b, p.Commands)
 	return appendBool(append(b, byte(p.Reason)), p.Lossy)
 }

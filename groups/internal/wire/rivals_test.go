@@ -12,7 +12,7 @@ var (
 	someMember = Member{ID: 7, Peer: id.PeerID{1}, Nonce: 9, Preference: 1}
 	someOrigin = Origin{
 		Genesis: Genesis{1}, Founders: []Member{someMember}, Forced: 2,
-		Parents: []Parent{{Genesis: Genesis{2}, Raft: 30, Commands: 20, Reason: Ordered, Lossy: true}},
+		Parents: []Parent{{Genesis: Genesis{2}, Raft: 30, Last: 31, Term: 4, Commands: 20, Reason: Ordered, Lossy: true}},
 	}
 )
 

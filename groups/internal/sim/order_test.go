@@ -1,0 +1,148 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/cryptotest"
+	"time"
+
+	"github.com/mosaik-go/mosaik/groups/internal/core"
+	"github.com/mosaik-go/mosaik/groups/logstore"
+)
+
+// stoppedLog is the log on a disk whose machine is down. What is submitted is synced.
+type stoppedLog struct {
+	logstore.Log
+	disk *disk
+}
+
+func (l stoppedLog) Images() logstore.Images { return lasting{l.Log.Images()} }
+
+func (l stoppedLog) Submit(b logstore.Batch) (seq uint64, safe bool, err error) {
+	l.disk.ops = append(l.disk.ops, func(m logstore.Log) { m.Submit(b) })
+	l.disk.synced = len(l.disk.ops)
+	_, _, err = l.Log.Submit(b)
+	return 0, true, err
+}
+
+// order recovers the group on a machine that is down, as an operator does who takes all others for lost. It reports
+// whether there was anything to recover.
+func (r *rivalRun) order(n *Node) (bool, error) {
+	mem, err := logstore.Memory().Open(GroupID, nil)
+	if err != nil {
+		return false, err
+	}
+	for _, op := range n.disk.ops {
+		op(mem)
+	}
+	o, err := core.OpenOffline(stoppedLog{mem, n.disk}, n.saved(), r.w.Rng.Uint64())
+	if err != nil {
+		return false, fmt.Errorf("n%d: %w", n.Index, err)
+	}
+	if s := o.Status(); s.Plan == nil || !s.Plan.Needed {
+		return false, nil
+	}
+	r.w.tracef("%v is recovered by order", n)
+	if err := o.Fork(); err != nil {
+		return false, fmt.Errorf("n%d: %w", n.Index, err)
+	}
+	return true, nil
+}
+
+// playOrders plays a durable group whose machines crash and come back, alone or together, while an operator who knows
+// nothing recovers the group on some of those that are down. orders counts how often.
+func playOrders(t *testing.T, seed uint64, tune func(*core.Config)) (r *rivalRun, orders int, err error) {
+	cryptotest.SetGlobalRandom(t, seed)
+	w := New(seed, Network{Delay: time.Millisecond, Jitter: 10 * time.Millisecond})
+	w.Tune = tune
+	if *trace {
+		w.Keep()
+	}
+	r = &rivalRun{w: w, n: 2 + w.Rng.IntN(4), logs: make(map[core.GenesisID]map[core.Index]string)}
+	for i := range r.n {
+		w.Disks[i] = w.newDisk()
+		w.Start(i, core.Normal, r.n)
+	}
+	w.Applied, w.Loaded = r.note, r.load
+	w.Notice = func(n *Node) {
+		if n.Status != nil {
+			r.log(n)
+		}
+	}
+	for c := range 1 + w.Rng.IntN(3) {
+		r.client(c)
+	}
+	w.Run(time.Duration(4+w.Rng.IntN(8)) * time.Second)
+	for range 2 + w.Rng.IntN(5) {
+		for range 1 + w.Rng.IntN(r.n) {
+			w.Crash(w.nodes[w.Rng.IntN(r.n)], w.Rng.IntN(3) == 0)
+			w.Run(time.Duration(w.Rng.IntN(3000)) * time.Millisecond)
+		}
+		w.Run(time.Duration(w.Rng.IntN(8000)) * time.Millisecond)
+		for _, i := range w.Rng.Perm(r.n) {
+			if n := w.nodes[i]; !n.Alive && w.Rng.IntN(2) == 0 {
+				if w.Rng.IntN(2) == 0 {
+					done, err := r.order(n)
+					if err != nil {
+						return r, orders, err
+					}
+					if done {
+						orders++
+					}
+				}
+				r.past = append(r.past, n)
+				w.Start(i, core.Normal, r.n)
+				w.Run(time.Duration(w.Rng.IntN(6000)) * time.Millisecond)
+			}
+		}
+	}
+	for i, n := range w.nodes {
+		if !n.Alive {
+			r.past = append(r.past, n)
+			w.Start(i, core.Normal, r.n)
+		}
+	}
+	r.stopped = true
+	if !w.Until(180*time.Second, func() bool { return r.broken != nil || r.one() }) {
+		return r, orders, fmt.Errorf("no single history: %v", r.describe())
+	}
+	return r, orders, errors.Join(r.broken, r.once(false), r.linearizable())
+}
+
+// TestOrders plays durable groups that are recovered by order, on any member, with or without need, once or on several: in
+// the end there is one history with every acknowledged command in it exactly once, or handed to the application.
+func TestOrders(t *testing.T) {
+	for name, tune := range map[string]func(*core.Config){"whole logs": nil, "cut logs": cutting} {
+		t.Run(name, func(t *testing.T) {
+			orders, done, followed := 0, 0, 0
+			for seed := *first; seed < *first+uint64(*seeds); seed++ {
+				r, n, err := playOrders(t, seed, tune)
+				orders += n
+				for _, o := range r.history {
+					if o.OK {
+						done++
+					}
+				}
+				for _, x := range append(r.past, r.w.nodes...) {
+					for _, news := range x.News {
+						if news.Kind == core.NewsFollowed {
+							followed++
+						}
+					}
+				}
+				if *trace {
+					t.Log("\n" + strings.Join(r.w.Trace(), "\n"))
+				}
+				if err != nil {
+					t.Fatalf("seed %d: %v\nrun again: go test ./groups/internal/sim -run 'TestOrders/%s' -sim.first=%d -sim.seeds=1 -sim.trace -v", seed, err, name, seed)
+				}
+			}
+			t.Logf("%d seeds: %d operations, %d recoveries by order, %d members followed one", *seeds, done, orders, followed)
+			if orders < *seeds || followed == 0 {
+				t.Error("not enough of all has happened")
+			}
+		})
+	}
+}
