@@ -15,6 +15,7 @@ const (
 	AskTransfer QuestionKind = iota + 1 // make Peer the leader
 	AskPlan                             // say what a recovery would do
 	AskRecover                          // recover, with exactly the survivors of Plan
+	AskRemove                           // take Peer for dead for a moment if it is not connected; answered once the leader is told
 )
 
 // Question is something that a user asks about leadership or recovery. The driver must not change it before its answer.
@@ -87,6 +88,19 @@ func (r *Replica) Ask(now time.Duration, q *Question) {
 			r.tickAsked()
 		case AskPlan, AskRecover:
 			r.askRecovery(q, fail)
+		case AskRemove:
+			m := &wire.Expel{Genesis: r.genesis, Peer: q.Peer}
+			to, ok := r.reachableLeader()
+			switch {
+			case !ok:
+				fail(r.why())
+				return
+			case r.isLeader():
+				r.onExpel(m)
+			default:
+				r.send(to, m)
+			}
+			r.answer(Answer{Question: q})
 		}
 	})
 }

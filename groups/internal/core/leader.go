@@ -50,6 +50,7 @@ type leading struct {
 	committedAt time.Duration
 	joins       []joiner
 	leavers     map[uint64]bool             // members that asked to be taken out
+	expelled    map[id.PeerID]time.Duration // peers that somebody wants to be taken out, and when that was last said
 	intent      member.Op                   // a change that waits for the members to show that they are there
 	asked       time.Duration               // when they were asked to
 	silenced    map[id.PeerID]time.Duration // peers that were taken out because they were silent, and when
@@ -95,7 +96,7 @@ func (r *Replica) takeOver() {
 	r.leader = leading{
 		fresh: true, since: r.now, plan: true,
 		next:    make(map[uint64]uint64),
-		leavers: make(map[uint64]bool), silenced: make(map[id.PeerID]time.Duration),
+		leavers: make(map[uint64]bool), expelled: make(map[id.PeerID]time.Duration), silenced: make(map[id.PeerID]time.Duration),
 	}
 	r.reads.rounds = 0
 	r.reads.dropRound()

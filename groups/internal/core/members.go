@@ -208,6 +208,13 @@ func (r *Replica) departing(row *member.Row) bool {
 	return says || r.leader.leavers[row.ID] || r.leavers[row.ID]
 }
 
+// onExpel has a leader take a peer that is not connected for dead, for a moment: whoever wants that says it again.
+func (r *Replica) onExpel(m *wire.Expel) {
+	if r.isLeader() && m.Genesis == r.genesis && r.table.Has(m.Peer) {
+		r.leader.expelled[m.Peer], r.leader.plan = r.now, true
+	}
+}
+
 // health judges a member: whether it is there, and whether it is gone for good.
 func (r *Replica) health(row *member.Row) (healthy, dead bool) {
 	p := r.peers[row.Peer]
@@ -233,7 +240,8 @@ func (r *Replica) health(row *member.Row) (healthy, dead bool) {
 	if row.Durable {
 		limit = r.cfg.DurableRemoval
 	}
-	return false, r.leavers[row.ID] || r.now-seen >= limit
+	at, expelled := r.leader.expelled[row.Peer]
+	return false, r.leavers[row.ID] || r.now-seen >= limit || expelled && r.now-at < expelledFor
 }
 
 // propose puts a change of members into the log.
@@ -264,5 +272,6 @@ func (r *Replica) changed(index uint64, op member.Op) {
 		r.newcomer()
 	case op.Kind == member.Remove:
 		delete(l.leavers, op.Member.ID)
+		clear(l.expelled)
 	}
 }

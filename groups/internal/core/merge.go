@@ -367,6 +367,8 @@ func (r *Replica) onOther(from id.PeerID, m wire.Message) {
 		r.onFork(from, m)
 	case *wire.Farewell:
 		r.onFarewell(from, m)
+	case *wire.Expel:
+		r.onExpel(m)
 	case *wire.Transfer:
 		r.onTransfer(from, m)
 	}

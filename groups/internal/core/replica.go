@@ -21,6 +21,7 @@ import (
 const (
 	helloEvery      = 500 * time.Millisecond // to peers that have not heard the latest, and join requests
 	planEvery       = 200 * time.Millisecond // the leader looks at the members while something may be due
+	expelledFor     = time.Second            // a leader heeds the wish that a peer is taken out
 	planCalm        = 1 * time.Second        // and while nothing is
 	foundStep       = 500 * time.Millisecond // a founder of the next rank waits this much longer
 	campaignSteps   = 10                     // turns that fit into an election timeout, see takeTurns

@@ -96,10 +96,18 @@ func (g *Group) Ask(ctx context.Context, done <-chan struct{}, q *core.Question)
 		}
 		return a.Plan, nil
 	case <-done:
-		return nil, ErrClosed
+		return nil, &Unanswered{ErrClosed}
 	case <-g.over:
-		return nil, g.End()
+		return nil, &Unanswered{g.End()}
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, &Unanswered{context.Cause(ctx)}
 	}
 }
+
+// Unanswered is why the wait for an answer ended before there was one.
+type Unanswered struct{ Cause error }
+
+func (e *Unanswered) Error() string { return e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *Unanswered) Unwrap() error { return e.Cause }

@@ -56,6 +56,7 @@ const (
 	kindFork
 	kindTransfer
 	kindFarewell
+	kindExpel
 )
 
 // PreferenceMost is the highest value of a preference: the members' wish to lead, as core.Preference counts it.

@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/mosaik-go/mosaik/id"
+)
 
 // Ballot numbers a try to found a history: first by round, then by who tries.
 type Ballot struct {
@@ -126,6 +130,12 @@ type Fork struct {
 	Lossy   bool
 }
 
+// Expel asks the leader to take out a peer that it has no bond with.
+type Expel struct {
+	Genesis Genesis
+	Peer    id.PeerID
+}
+
 // Transfer asks the leader to hand leadership over to a member.
 type Transfer struct {
 	Genesis Genesis
@@ -140,6 +150,7 @@ type Farewell struct {
 
 func (*Transfer) kind() byte   { return kindTransfer }
 func (*Farewell) kind() byte   { return kindFarewell }
+func (*Expel) kind() byte      { return kindExpel }
 func (*Prepare) kind() byte    { return kindPrepare }
 func (*Promise) kind() byte    { return kindPromise }
 func (*Elect) kind() byte      { return kindElect }
@@ -218,6 +229,8 @@ func (r *reader) rival(kind byte) Message {
 		return &Fork{Genesis: r.genesis(), Round: r.uint(), Reason: r.reason(), Lossy: r.bool()}
 	case kindFarewell:
 		return &Farewell{Genesis: r.genesis(), Member: r.uint()}
+	case kindExpel:
+		return &Expel{Genesis: r.genesis(), Peer: r.peer()}
 	case kindTransfer:
 		return &Transfer{Genesis: r.genesis(), Member: r.uint()}
 	}
@@ -227,6 +240,8 @@ func (r *reader) rival(kind byte) Message {
 func (m *Farewell) append(b []byte) []byte {
 	return binary.AppendUvarint(append(b, m.Genesis[:]...), m.Member)
 }
+
+func (m *Expel) append(b []byte) []byte { return append(append(b, m.Genesis[:]...), m.Peer[:]...) }
 
 func (m *Transfer) append(b []byte) []byte {
 	return binary.AppendUvarint(append(b, m.Genesis[:]...), m.Member)

@@ -34,6 +34,7 @@ var rivals = []Message{
 	&Standing{Genesis: Genesis{1}, Round: 2, Member: 3, Term: 4, Last: 5, Commands: 6, Refused: true},
 	&Farewell{Genesis: Genesis{1}, Member: 2},
 	&Transfer{Genesis: Genesis{1}, Member: 2},
+	&Expel{Genesis: Genesis{1}, Peer: id.PeerID{2}},
 	&Fork{Genesis: Genesis{1}, Round: 2, Reason: Ordered, Lossy: true},
 }
 

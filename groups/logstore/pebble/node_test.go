@@ -304,6 +304,39 @@ func TestRemovedWhileAway(t *testing.T) {
 	tm.net.WaitFor("it votes again", func() bool { return tm.groups[0].Status().Voters == 3 })
 }
 
+// An operator who knows that a node is gone for good need not wait until the group gives it up. If the disk comes back after
+// all the node joins again as a new member.
+func TestRemoveMember(t *testing.T) {
+	t.Parallel()
+	tm := newTeam(t, 3)
+	tm.online(0, 1, 2)
+	tm.voters(0, 3)
+	tm.write(0, "one")
+	gone := tm.net.Node(2).ID()
+	tm.net.Kill(2)
+	tm.net.WaitFor("the loss being noticed", func() bool { return len(tm.groups[0].Bonds()) == 1 && len(tm.groups[1].Bonds()) == 1 })
+	for deadline := time.Now().Add(30 * time.Second); ; { // which an election, or a machine that is busy, may fail
+		err := tm.groups[0].RemoveMember(t.Context(), gone)
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	if n := len(tm.groups[0].Members()); n != 2 {
+		t.Errorf("%d members are left", n)
+	}
+	tm.write(1, "two")
+	tm.restart(2)
+	tm.online(2)
+	tm.reads([]string{"one", "two"}, 2)
+	tm.net.WaitFor("it votes again", func() bool { return tm.groups[0].Status().Voters == 3 })
+	if l := tm.groups[2].Status().Lineage; len(l) != 0 {
+		t.Errorf("another history: %v", l)
+	}
+}
+
 func TestOtherNodesStore(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
