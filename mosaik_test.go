@@ -317,3 +317,25 @@ func TestLoggerAndMetrics(t *testing.T) {
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// Heartbeats that cannot work are refused when the node is opened, and those that can are taken over.
+func TestHeartbeat(t *testing.T) {
+	for _, bad := range [][2]time.Duration{{5 * time.Millisecond, 0}, {time.Second, time.Second}, {-time.Second, 0}} {
+		net, err := mosaik.New(t.Context(), "heartbeat", mosaik.WithoutRegistry(), mosaik.WithHeartbeat(bad[0], bad[1]))
+		if err == nil {
+			net.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "WithHeartbeat") {
+			t.Errorf("%v: error %v", bad, err)
+		}
+	}
+	// Nodes need not agree.
+	quick := hermit(t, "heartbeat", mosaik.WithHeartbeat(50*time.Millisecond, 500*time.Millisecond))
+	slow := hermit(t, "heartbeat", mosaik.WithHeartbeat(time.Minute, 0))
+	if err := quick.Discovery().Dial(t.Context(), slow.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, time.Minute, "they list each other", func() bool {
+		return quick.Discovery().Catalog().Len() == 1 && slow.Discovery().Catalog().Len() == 1
+	})
+}
