@@ -52,7 +52,7 @@ func (g *Group) bulkEvent(ev *bulkEvent) {
 	case bulkFetched:
 		e.Fetched(now, ev.id, ev.state, ev.err)
 		if ev.err != nil && g.fetch != nil && g.fetch.order.ID == ev.id && !errors.Is(ev.err, context.Canceled) {
-			g.fetchFailed(ev.err)
+			g.fetchFailed(ev.err, g.fetch.order.Index)
 		}
 	}
 }

@@ -35,7 +35,8 @@ type Stuck struct {
 	Own   error         // why the latest fetch failed, nil if none has
 	Peers []Complaint   // who cannot write out its state, in the order in which that was heard of
 
-	now func() time.Duration
+	upTo uint64 // raft index of the state that the latest fetch was for
+	now  func() time.Duration
 }
 
 // Complaint is what a member says that is wrong with it.
@@ -99,13 +100,13 @@ func (g *Group) advanced() {
 	}
 }
 
-// fetchFailed notes that a fetch has.
-func (g *Group) fetchFailed(err error) {
+// fetchFailed notes that a fetch of the state at a raft index has.
+func (g *Group) fetchFailed(err error, index uint64) {
 	s := Stuck{Since: g.svc.now(), now: g.svc.now}
 	if g.lack.stuck != nil {
 		s = *g.lack.stuck
 	}
-	s.Own = err
+	s.Own, s.upTo = err, index
 	g.setStuck(&s)
 }
 
@@ -188,8 +189,8 @@ func (g *Group) watchLack(now time.Duration) {
 	if st.Online || st.Leader.IsZero() || st.Role == core.RoleLeader || l.moved == 0 {
 		l.moved = now
 	}
-	if s := l.stuck; s != nil && s.Own == nil && st.Online {
-		g.setStuck(nil)
+	if s := l.stuck; s != nil && st.Online && (s.Own == nil || st.RaftIndex >= s.upTo) {
+		g.setStuck(nil) // what it could not fetch it has got from the log
 	}
 	patience := g.cfg.Engine.Patience
 	if l.stuck == nil {
