@@ -36,6 +36,9 @@ func withStore(cmd *cobra.Command, dir string, use func(logstore.Store, []groups
 		return fmt.Errorf("%s is not the directory of a store", dir)
 	}
 	store, err := pebble.Open(dir)
+	if errors.Is(err, logstore.ErrLocked) {
+		return fmt.Errorf("the store in %s is in use by a running node, which must be stopped first", dir)
+	}
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,8 @@ type Config struct {
 // maxLine is the longest line.
 const maxLine = streams.MaxItemBytes
 
-// Publish sends the lines of In, and returns at its end, when all was sent.
+// Publish sends the lines of In, and returns at its end, when all was sent. Lines that are no items of the format are told
+// of with their numbers and left out; then the error says how many.
 func Publish(ctx context.Context, c Config) error {
 	net, err := mosaik.New(ctx, c.Network, c.Options...)
 	if err != nil {
@@ -88,7 +89,7 @@ func publish[T any](ctx context.Context, net *mosaik.Network, c Config, read fun
 	defer p.Close()
 	j := &journal{out: c.Log}
 	j.say("publishing %q as %s; waiting for a consumer", c.Stream, net.ID().Short())
-	stop := watch(j, c.Format, p.Status)
+	stop := watch(j, net, c.Format, p.Status)
 	defer stop()
 	first := ctx
 	if c.Wait > 0 {
@@ -102,10 +103,14 @@ func publish[T any](ctx context.Context, net *mosaik.Network, c Config, read fun
 	lines := make(chan []byte)
 	failed := make(chan error, 1)
 	go scan(ctx, c.In, lines, failed)
+	number, bad := 0, 0
 	for line := range lines {
+		number++
 		v, err := read(line)
 		if err != nil {
-			return err
+			bad++
+			j.say("line %d is left out: %v", number, err)
+			continue
 		}
 		if err := p.Send(ctx, v); err != nil {
 			return ignoreCancel(ctx, err)
@@ -118,8 +123,11 @@ func publish[T any](ctx context.Context, net *mosaik.Network, c Config, read fun
 	case err := <-failed:
 		return err
 	default:
-		return nil
 	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d lines were left out: they are not %s", bad, number, c.Format)
+	}
+	return nil
 }
 
 // scan hands over the lines of in. A read of a terminal cannot be cancelled, so it may outlive ctx.
@@ -127,7 +135,8 @@ func scan(ctx context.Context, in io.Reader, lines chan<- []byte, failed chan<- 
 	defer close(lines)
 	s := bufio.NewScanner(in)
 	s.Buffer(nil, maxLine)
-	for s.Scan() {
+	n := 1
+	for ; s.Scan(); n++ {
 		select {
 		case lines <- append([]byte(nil), s.Bytes()...):
 		case <-ctx.Done():
@@ -135,7 +144,7 @@ func scan(ctx context.Context, in io.Reader, lines chan<- []byte, failed chan<- 
 		}
 	}
 	if err := s.Err(); err != nil {
-		failed <- fmt.Errorf("read the input: %w", err)
+		failed <- fmt.Errorf("read line %d of the input: %w", n, err)
 	}
 }
 
@@ -176,7 +185,7 @@ func subscribe[T any](ctx context.Context, net *mosaik.Network, c Config, show f
 	}
 	defer in.Close()
 	j.say("waiting for %q as %s", c.Stream, net.ID().Short())
-	stop := watch(j, c.Format, in.Status)
+	stop := watch(j, net, c.Format, in.Status)
 	defer stop()
 	for n := 0; c.Count == 0 || n < c.Count; n++ {
 		v, err := in.Recv(ctx)

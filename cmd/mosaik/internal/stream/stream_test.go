@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mosaik-go/mosaik"
+	"github.com/mosaik-go/mosaik/discovery/registry"
 	"github.com/mosaik-go/mosaik/streams"
 )
 
@@ -103,6 +105,94 @@ func TestFormatMismatch(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Ends with different secrets say so, both of them.
+func TestSecretMismatch(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	t.Setenv(registry.Env, filepath.Join(t.TempDir(), "registry"))
+	ends, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 2)
+	var said [2]*transcript
+	for i := range said {
+		said[i] = new(transcript)
+		c := Config{
+			Network: "test of stream secrets", Stream: "lines", Format: Text, Log: said[i], In: strings.NewReader("1\n"), Out: io.Discard,
+		}
+		if i == 0 {
+			go func() { done <- Subscribe(ends, c) }()
+			continue
+		}
+		c.Options = []mosaik.Option{mosaik.WithSecret("abc")}
+		go func() { done <- Publish(ends, c) }()
+	}
+	for i, s := range said {
+		for !strings.Contains(s.String(), "both ends need the same --secret") {
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("end %d says nothing of the secret:\n%s", i, s)
+			}
+		}
+	}
+	stop()
+	for range said {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	for i, s := range said {
+		if n := strings.Count(s.String(), "--secret"); n != 1 {
+			t.Errorf("end %d says it %d times:\n%s", i, n, s)
+		}
+	}
+}
+
+// Lines that are no items are named and left out; what follows is sent.
+func TestBadLines(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const network = "test of bad lines"
+	meet, err := mosaik.New(ctx, network, mosaik.WithoutRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer meet.Close()
+	said := new(transcript)
+	var out bytes.Buffer
+	c := Config{
+		Network: network, Stream: "lines", Format: JSON, Log: said, In: strings.NewReader("1\n{\n3\nfour\n5\n"), Out: &out, Count: 3, Lag: streams.Block,
+		Options: []mosaik.Option{mosaik.WithoutRegistry(), mosaik.WithBootstrap(meet.Addr())},
+	}
+	done := make(chan error, 1)
+	go func() { done <- Subscribe(ctx, c) }()
+	err = Publish(ctx, c)
+	if err == nil || !strings.Contains(err.Error(), "2 of 5 lines") {
+		t.Errorf("publish: %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != "1\n3\n5\n" {
+		t.Errorf("printed %q", out.String())
+	}
+	for _, want := range []string{"line 2 is left out", "line 4 is left out"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("nobody says %q:\n%s", want, said)
+		}
+	}
+	c.In = strings.NewReader("1\n\"" + strings.Repeat("x", maxLine) + "\"\n")
+	c.Count = 1
+	go func() { done <- Subscribe(ctx, c) }()
+	if err := Publish(ctx, c); err == nil || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("a line that is too long: %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }
 

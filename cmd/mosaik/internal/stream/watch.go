@@ -2,11 +2,15 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"time"
 
+	"github.com/mosaik-go/mosaik"
+	"github.com/mosaik-go/mosaik/discovery"
+	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/streams"
 )
 
@@ -31,6 +35,7 @@ type watcher struct {
 	format  Format
 	online  bool // as was said last
 	told    map[refusal]bool
+	failed  map[streams.PeerID]bool // contacts that were told of; true: because of the secret
 }
 
 type refusal struct {
@@ -40,8 +45,12 @@ type refusal struct {
 
 // watch tells of what changes until the function that it returns is called, which waits for the end. That a producer waits
 // for consumers at first has been told.
-func watch(j *journal, format Format, status func() streams.Status) (stop func()) {
-	w := &watcher{journal: j, format: format, told: make(map[refusal]bool)}
+func watch(j *journal, net *mosaik.Network, format Format, status func() streams.Status) (stop func()) {
+	w := &watcher{journal: j, format: format, told: make(map[refusal]bool), failed: make(map[streams.PeerID]bool)}
+	look := func() {
+		w.look(status())
+		w.contacts(net.Discovery().Status().Contacts)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -50,10 +59,10 @@ func watch(j *journal, format Format, status func() streams.Status) (stop func()
 		for {
 			select {
 			case <-ctx.Done():
-				w.look(status())
+				look()
 				return
 			case <-t.C:
-				w.look(status())
+				look()
 			}
 		}
 	})
@@ -100,5 +109,28 @@ func (w *watcher) refused(r streams.Refusal, producer bool) {
 		w.journal.say("a consumer was refused: %v%s", r, hint)
 	} else {
 		w.journal.say("no items from a producer: %v%s", r, hint)
+	}
+}
+
+// failsQuiet is how often in a row a peer may be out of reach before that is told: it may just have ended.
+const failsQuiet = 2
+
+// contacts tells of peers that this node knows of and cannot connect to: of refusals at once, each of them once.
+func (w *watcher) contacts(all []discovery.ContactStatus) {
+	for _, c := range all {
+		if c.Err == nil || c.Known {
+			delete(w.failed, c.Addr.ID)
+			continue
+		}
+		secret := errors.Is(c.Err, &link.CloseError{Code: link.CodeBadProof})
+		text := fmt.Sprintf("cannot be reached: %v", c.Err)
+		if secret {
+			text = "has another network secret, or only one of the two has one: both ends need the same --secret"
+		}
+		if was, told := w.failed[c.Addr.ID]; told && was == secret || !secret && c.Fails < failsQuiet {
+			continue
+		}
+		w.failed[c.Addr.ID] = secret
+		w.journal.say("no connection: peer %s %s", c.Addr.ID.Short(), text)
 	}
 }
