@@ -31,6 +31,10 @@ func (c Channel) StreamID() id.ID { return c.c.Stream }
 func (c Channel) Producer() PeerID { return c.c.Producer }
 func (c Channel) Consumer() PeerID { return c.c.Consumer }
 
+// Number tells this channel from others between the same two nodes, such as those of two consumers on one node. Both ends
+// show the same number. Later channels may have it again when the nodes have been disconnected.
+func (c Channel) Number() uint32 { return c.c.Number }
+
 // Local reports whether both ends are on this node.
 func (c Channel) Local() bool { return c.c.Local }
 
@@ -76,7 +80,10 @@ func (c Channel) String() string {
 	if s.Connected {
 		state += " for " + s.Uptime.Round(time.Millisecond).String()
 	}
-	return fmt.Sprintf("%s to %s, %s, %s", c.Producer().Short(), c.Consumer().Short(), state, s.counts())
+	if keys := c.Keys(); len(keys) > 0 {
+		state += fmt.Sprintf(", %d keys", len(keys))
+	}
+	return fmt.Sprintf("%s to %s (%d), %s, %s", c.Producer().Short(), c.Consumer().Short(), c.Number(), state, s.counts())
 }
 
 // Stats are counts of a producer, a consumer or a channel.

@@ -33,10 +33,10 @@ func (g Gap) String() string {
 type GapCause uint8
 
 const (
-	// Lagged: this consumer was too slow, and the producer's policy was to drop.
+	// Lagged: this consumer was too slow, and the producer's policy was to drop items or, see [Disconnect], the consumer,
+	// which then missed what was sent until it was back.
 	Lagged GapCause = GapCause(engine.Lagged)
-	// Away: there was no connection while they were sent, this consumer having been disconnected for being too slow
-	// included.
+	// Away: there was no connection while they were sent.
 	Away GapCause = GapCause(engine.Away)
 	// ProducerRestarted: the producer began anew.
 	ProducerRestarted GapCause = GapCause(engine.Restarted)

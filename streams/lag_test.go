@@ -47,8 +47,8 @@ func TestLagPolicies(t *testing.T) {
 				other := produce[int](t, net.Node(0), streams.Named("other"))
 				gaps := uint64(0)
 				slow := consume[int](t, net.Node(1), streams.Named("lag"), fast, streams.OnGap(func(g streams.Gap) {
-					if !g.Exact {
-						t.Errorf("inexact gap %+v", g)
+					if !g.Exact || g.Cause != streams.Lagged {
+						t.Errorf("gap %+v: want an exact one, for slowness", g)
 					}
 					gaps += g.Lost
 				}))

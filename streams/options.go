@@ -29,6 +29,22 @@ const (
 	Block Policy = Policy(fan.Block)
 )
 
+// String returns disconnect, drop-newest, drop-oldest or block.
+func (p Policy) String() string {
+	switch p {
+	case Disconnect:
+		return "disconnect"
+	case DropNewest:
+		return "drop-newest"
+	case DropOldest:
+		return "drop-oldest"
+	case Block:
+		return "block"
+	default:
+		return fmt.Sprintf("unknown policy %d", uint8(p))
+	}
+}
+
 // Defaults of options.
 const (
 	// DefaultBufferSize is the default of [BufferSize].

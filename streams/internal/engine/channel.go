@@ -17,7 +17,8 @@ type Channel struct {
 	Producer id.PeerID
 	Consumer id.PeerID
 	Keys     []string
-	Local    bool // both ends are on this node
+	Local    bool   // both ends are on this node
+	Number   uint32 // tells channels between two nodes apart
 	Since    time.Time
 
 	info    atomic.Pointer[discovery.PeerInfo] // of the other side; what the catalog says now
@@ -33,9 +34,9 @@ type Channel struct {
 	until  time.Time
 }
 
-func newChannel(stream id.ID, producer, consumer id.PeerID, keys []string, info discovery.PeerInfo) *Channel {
+func newChannel(stream id.ID, producer, consumer id.PeerID, number uint32, keys []string, info discovery.PeerInfo) *Channel {
 	c := &Channel{
-		Stream: stream, Producer: producer, Consumer: consumer, Keys: keys, Local: producer == consumer,
+		Stream: stream, Producer: producer, Consumer: consumer, Keys: keys, Number: number, Local: producer == consumer,
 		Since: time.Now(), ended: make(chan struct{}),
 	}
 	c.info.Store(&info)

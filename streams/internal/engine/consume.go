@@ -41,6 +41,7 @@ type tie struct {
 	unlisted time.Time         // since when the producer does not announce the stream
 	attempts attempts
 	syncing  bool
+	slow     bool      // the last subscription ended because this consumer was too slow
 	prompted time.Time // when something that the producer said last made an attempt due, or will
 	denied   string    // why this side does not want it; empty when it does
 	round    uint64    // of the look that saw the producer listed
@@ -153,7 +154,7 @@ func (s *Service) ask(t *tie, c *client) {
 	sub := t.subscription()
 	c.number++
 	sub.Channel = c.number
-	in := &inlet{src: t.src, peer: t.peer, tie: t, number: c.number, window: sub.Window, trunk: c.trunk}
+	in := &inlet{src: t.src, peer: t.peer, tie: t, number: c.number, window: sub.Window, slow: t.slow, trunk: c.trunk}
 	c.mu.Lock()
 	if c.inlets == nil {
 		c.mu.Unlock()
@@ -168,7 +169,9 @@ func (s *Service) ask(t *tie, c *client) {
 // askHere asks this node.
 func (s *Service) askHere(t *tie) {
 	sub := t.subscription()
-	in := &inlet{src: t.src, peer: t.peer, tie: t, window: sub.Window}
+	s.here++
+	sub.Channel = s.here
+	in := &inlet{src: t.src, peer: t.peer, tie: t, number: s.here, window: sub.Window, slow: t.slow}
 	s.asking(t, in)
 	s.receive(&request{inlet: in, sub: sub, peer: s.self, since: time.Now()})
 }
@@ -185,7 +188,7 @@ func (s *Service) accepted(in *inlet, a wire.Accept) {
 		t.src.roster.remove(ch)
 		return
 	}
-	t.state, t.asked = tieUp, time.Now()
+	t.state, t.asked, t.slow = tieUp, time.Now(), false
 	t.src.metrics.up(1)
 	s.log.Debug("subscribed", "stream", in.src.cfg.Stream.Short(), "peer", in.peer.Short())
 }
@@ -199,7 +202,7 @@ func (s *Service) open(in *inlet, a wire.Accept) {
 	before, resumed := in.src.position(in.peer)
 	in.epoch = a.Epoch
 	in.window = wire.Window{Items: min(in.window.Items, a.Window.Items), Bytes: min(in.window.Bytes, a.Window.Bytes)} // never more than was granted
-	ch := newChannel(in.src.cfg.Stream, in.peer, s.self, in.src.cfg.Keys, info)
+	ch := newChannel(in.src.cfg.Stream, in.peer, s.self, in.number, in.src.cfg.Keys, info)
 	in.src.noteEpoch(in.peer, position{a.Epoch, a.Position})
 	in.channel.Store(ch)
 	in.src.roster.add(ch)
@@ -211,7 +214,11 @@ func (s *Service) open(in *inlet, a wire.Accept) {
 	case before.epoch != a.Epoch:
 		in.src.put(in, nil, 0, Gap{Lost: a.Lost, Cause: Restarted}, 0)
 	case a.Lost > 0:
-		in.src.put(in, nil, 0, Gap{Lost: a.Lost, Exact: a.Exact, Cause: Away}, 0)
+		cause := Away
+		if in.slow {
+			cause = Lagged
+		}
+		in.src.put(in, nil, 0, Gap{Lost: a.Lost, Exact: a.Exact, Cause: cause}, 0)
 	}
 	ch.dropped.Add(a.Lost)
 }
@@ -267,6 +274,7 @@ func (s *Service) ended(in *inlet, e wire.End) {
 	}
 	up := t.state == tieUp
 	s.close(in, e.Code, e.Detail)
+	t.slow = t.slow || e.Code == link.CodeStreamTooSlow
 	if up && time.Since(t.asked) >= steadyAfter {
 		t.attempts.settled()
 	}

@@ -6,7 +6,7 @@ import "github.com/mosaik-go/mosaik/id"
 type Cause uint8
 
 const (
-	// Lagged: the consumer was too slow and the producer dropped items.
+	// Lagged: the consumer was too slow, and the producer dropped items or the consumer.
 	Lagged Cause = iota + 1
 	// Away: the items were sent while there was no connection.
 	Away

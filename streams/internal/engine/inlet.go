@@ -18,6 +18,7 @@ type inlet struct {
 	tie     *tie
 	number  uint32 // on the trunk
 	window  wire.Window
+	slow    bool // the subscription before was ended because the consumer was too slow
 	epoch   uint64
 	channel atomic.Pointer[Channel] // set when accepted
 	trunk   *trunk                  // of a remote producer

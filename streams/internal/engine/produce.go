@@ -129,7 +129,7 @@ func (s *Sink) compatible(sub *wire.Subscribe) (link.Code, string) {
 func (s *Service) accept(r *request, k *Sink, info discovery.PeerInfo) {
 	window := narrow(r.sub.Window, k.cfg.Queue)
 	limits := fan.Limits{Items: int(window.Items), Bytes: int(window.Bytes)}
-	ch := newChannel(k.cfg.Stream, s.self, r.peer, r.sub.Keys, info)
+	ch := newChannel(k.cfg.Stream, s.self, r.peer, r.sub.Channel, r.sub.Keys, info)
 	var p port = r.inlet
 	if r.server != nil {
 		p = r.server

@@ -49,6 +49,7 @@ type Service struct {
 	// The loop's.
 	peers   map[id.PeerID]*upstream
 	dials   int
+	here    uint32     // number of the latest subscription within this node
 	waiting []*request // for ticket checks
 	turned  map[turnedKey]*Refusal
 	round   uint64
