@@ -26,6 +26,10 @@ type leading struct {
 	since time.Duration
 	begin uint64 // raft index of the first entry of the own term
 
+	pending bool          // something in the log is not committed
+	moved   time.Duration // since when, and nothing else was committed since
+	movedTo uint64        // raft index committed then
+
 	end   Index             // user index at the end of the log
 	calls *member.Sessions  // as of the end of the log
 	line  genesis.Line      // as of the end of the log

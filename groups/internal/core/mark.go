@@ -18,7 +18,7 @@ const (
 const (
 	markEvery   = time.Second
 	wantedFor   = 5 * time.Second // after the library last asked
-	rescueAfter = 2 * time.Second // a mark that is not committed by then waits for whom it is meant to serve
+	rescueAfter = 2 * time.Second // what is not committed by then waits for a member that needs a snapshot
 	chunkMost   = 4 << 20         // bounds the chunks of images, in bytes, since they travel in one piece
 )
 
@@ -28,6 +28,7 @@ func (r *Replica) planSnapshots() {
 	if !r.isLeader() || l.fresh {
 		return
 	}
+	r.noteProgress()
 	if s.wanted && r.stuck() {
 		r.rescue()
 	}
@@ -83,10 +84,22 @@ func (r *Replica) rescue() {
 	r.due.apply = append(r.due.apply, run)
 }
 
+// noteProgress notes since when nothing is committed although something waits to be.
+func (r *Replica) noteProgress() {
+	l := &r.leader
+	last, err := r.log.LastIndex()
+	switch {
+	case err != nil:
+	case r.commits >= last:
+		l.pending = false
+	case !l.pending || r.commits != l.movedTo:
+		l.pending, l.moved, l.movedTo = true, r.now, r.commits
+	}
+}
+
 // stuck reports whether this leader can commit nothing for want of members, for all it knows.
 func (r *Replica) stuck() bool {
-	s := &r.snaps
-	return !r.ownTermCommitted() && r.now-r.leader.since > rescueAfter || s.markTerm == r.term && r.now-s.markAt > rescueAfter
+	return r.isLeader() && r.leader.pending && r.now-r.leader.moved > rescueAfter
 }
 
 // awaited reports whether a member was sent the snapshot of an image and is not through with it.

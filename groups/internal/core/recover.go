@@ -49,13 +49,20 @@ func (r *Replica) provenDead(row *member.Row) string {
 		return "restarted without its log" // that was this node, in an earlier life
 	}
 	p := r.peers[row.Peer]
-	if p == nil || !p.up || p.hello == nil || p.hello.Member == row.ID {
+	if p == nil || !p.up || p.hello == nil {
 		return ""
 	}
-	if p.hello.Nonce != row.Nonce {
+	elsewhere := !p.hello.Genesis.IsZero() && p.hello.Genesis != r.genesis
+	switch {
+	case p.hello.Member == row.ID && elsewhere:
+		return "joined another history before it began in this one" // who goes over later takes a new id
+	case p.hello.Member == row.ID:
+		return ""
+	case p.hello.Nonce != row.Nonce:
 		return "restarted without its log"
+	default:
+		return "begins anew as another member"
 	}
-	return "begins anew as another member"
 }
 
 // onFarewell notes that a member has ended.
