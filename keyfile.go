@@ -20,7 +20,7 @@ const keyBlock = "PRIVATE KEY"
 // WithKeyFile gives the node the identity that is kept in the file: an Ed25519 private key in PKCS #8, PEM encoded. If
 // there is no such file it is made, with a fresh key that only its owner may read, so that the node has the same
 // identity whenever it starts. A node with durable storage needs that, see [WithStorage]. Like every identity the
-// file belongs to one running node at a time.
+// file belongs to one running node at a time. Only one of WithKeyFile, [WithPrivateKey] and [WithSeed] can be given, once.
 func WithKeyFile(path string) Option {
 	return func(c *node.Config) error {
 		key, err := readKey(path)
@@ -32,8 +32,7 @@ func WithKeyFile(path string) Option {
 		if err != nil {
 			return fmt.Errorf("WithKeyFile: %w", err)
 		}
-		c.Key = key
-		return nil
+		return setIdentity(c, "WithKeyFile", key)
 	}
 }
 

@@ -98,7 +98,10 @@ func New(ctx context.Context, network string, opts ...Option) (*Network, error) 
 		}
 		cfg.Reach = reach
 	}
-	for _, o := range opts {
+	for i, o := range opts {
+		if o == nil {
+			return nil, fmt.Errorf("mosaik: open: option %d is nil", i)
+		}
 		if err := o(&cfg); err != nil {
 			return nil, fmt.Errorf("mosaik: open: %w", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -110,6 +111,10 @@ func TestNewRefuses(t *testing.T) {
 	ctx := context.Background()
 	for want, opt := range map[string]mosaik.Option{
 		"WithSeed":    mosaik.WithSeed(""),
+		"is nil":      nil,
+		"the store":   mosaik.WithStorage(nil),
+		"a tag is":    mosaik.WithTags("a", ""),
+		"peer 1 has":  mosaik.WithBootstrap(mosaik.PeerAddr{ID: mosaik.PeerID{1}}, mosaik.PeerAddr{}),
 		"WithSecret":  mosaik.WithSecret(""),
 		"has 3 bytes": mosaik.WithPrivateKey(ed25519.PrivateKey("abc")),
 		"public half": mosaik.WithPrivateKey(wrong),
@@ -120,6 +125,14 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		if net, err := mosaik.New(ctx, "refused", mosaik.WithoutRegistry(), opt); err == nil || net != nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
+		}
+	}
+	file := mosaik.WithKeyFile(filepath.Join(t.TempDir(), "key"))
+	for _, two := range [][]mosaik.Option{
+		{mosaik.WithSeed("a"), file}, {file, mosaik.WithSeed("a")}, {file, mosaik.WithPrivateKey(key)}, {mosaik.WithSeed("a"), mosaik.WithSeed("a")},
+	} {
+		if _, err := mosaik.New(ctx, "refused", append(two, mosaik.WithoutRegistry())...); err == nil || !strings.Contains(err.Error(), "identity") {
+			t.Errorf("an identity that is given twice: %v", err)
 		}
 	}
 	if _, err := mosaik.New(ctx, ""); err == nil {

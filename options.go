@@ -16,7 +16,7 @@ import (
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
-// Option changes how [New] opens a node.
+// Option changes how [New] opens a node. New refuses nil.
 type Option func(*node.Config) error
 
 // WithSeed derives the node's identity from a text: the same text gives the same [PeerID] on every machine. Whoever
@@ -30,8 +30,7 @@ func WithSeed(seed string) Option {
 			return fmt.Errorf("WithSeed: the seed is empty")
 		}
 		digest := id.Of(seed)
-		c.Key = ed25519.NewKeyFromSeed(digest[:])
-		return nil
+		return setIdentity(c, "WithSeed", ed25519.NewKeyFromSeed(digest[:]))
 	}
 }
 
@@ -44,9 +43,17 @@ func WithPrivateKey(key ed25519.PrivateKey) Option {
 		if !key.Equal(ed25519.NewKeyFromSeed(key.Seed())) {
 			return fmt.Errorf("WithPrivateKey: the public half of the key does not belong to the private one")
 		}
-		c.Key = slices.Clone(key)
-		return nil
+		return setIdentity(c, "WithPrivateKey", slices.Clone(key))
 	}
+}
+
+// setIdentity takes the node's key from one option only: which of two would count is a guess.
+func setIdentity(c *node.Config, option string, key ed25519.PrivateKey) error {
+	if c.Key != nil {
+		return fmt.Errorf("%s: another option has set the identity already", option)
+	}
+	c.Key = key
+	return nil
 }
 
 // WithReach says how far the node makes itself known: [Host], [LAN] or [Internet]. The default is Host, or what the
@@ -76,14 +83,22 @@ func WithListen(addrs ...string) Option {
 // peers, so that a network that was split finds together. Repeated use adds up.
 func WithBootstrap(peers ...PeerAddr) Option {
 	return func(c *node.Config) error {
+		for i, p := range peers {
+			if p.ID.IsZero() {
+				return fmt.Errorf("WithBootstrap: peer %d has no id", i)
+			}
+		}
 		c.Bootstrap = append(c.Bootstrap, peers...)
 		return nil
 	}
 }
 
-// WithTags puts tags on the node's entry, by which others can choose it. Repeated use adds up.
+// WithTags puts tags on the node's entry, by which others can choose it. Repeated use adds up. The empty tag is refused.
 func WithTags(tags ...string) Option {
 	return func(c *node.Config) error {
+		if slices.Contains(tags, "") {
+			return fmt.Errorf("WithTags: a tag is empty")
+		}
 		c.Tags = append(c.Tags, tags...)
 		return nil
 	}
@@ -102,9 +117,12 @@ func WithSecret(secret string) Option {
 }
 
 // WithStorage sets where groups on this node keep their logs. The default is memory: a node that restarts comes back as
-// a new member. The store is used until the network is closed and not closed by it.
+// a new member. The store is used until the network is closed and not closed by it. It must not be nil.
 func WithStorage(store logstore.Store) Option {
 	return func(c *node.Config) error {
+		if store == nil {
+			return fmt.Errorf("WithStorage: the store is nil")
+		}
 		c.Storage = store
 		return nil
 	}

@@ -107,6 +107,9 @@ func TestEventsComeAfterTheirCatalog(t *testing.T) {
 		for n := range 20 {
 			b := w.node(a)
 			meet(t, time.Second, a, b)
+			if err := b.AddTags("y", ""); err == nil || b.Me().HasTag("y") {
+				t.Errorf("an empty tag: %v", err)
+			}
 			if err := b.AddTags("x"); err != nil {
 				t.Error(n, err)
 			}

@@ -1,7 +1,9 @@
 package discovery
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mosaik-go/mosaik/discovery/internal/catalog"
@@ -37,8 +39,13 @@ func (d *Discovery) MeSigned() SignedPeerEntry { return SignedPeerEntry{d.Catalo
 // AddTags puts tags on this node's entry. Like all changes of it, it shows in the local catalog before it returns, spreads
 // to the network at once, and makes no new version if it changes nothing. It waits while another change is made, and up
 // to a second when there were more than a thousand within the last one. It fails with a [*LimitError] when the entry would
-// become too large, without changing it, and with [ErrClosed].
-func (d *Discovery) AddTags(names ...string) error { return d.changeOwn("add tags", addTags(names)) }
+// become too large or a tag is empty, without changing it, and with [ErrClosed].
+func (d *Discovery) AddTags(names ...string) error {
+	if slices.Contains(names, "") {
+		return errors.New("discovery: add tags: a tag is empty")
+	}
+	return d.changeOwn("add tags", addTags(names))
+}
 
 // RemoveTags takes tags off this node's entry.
 func (d *Discovery) RemoveTags(names ...string) error {

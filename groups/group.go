@@ -50,7 +50,7 @@ const (
 // returns at once: finding other members, founding the group if there is none, and catching up go on in the background.
 // Wait with Group.When().Online before the first command if you like; calls wait by themselves.
 //
-// newMachine makes a machine in its initial state; it may be called more than once. All type parameters are inferred:
+// newMachine makes a machine in its initial state, not nil; it may be called more than once. All type parameters are inferred:
 // groups.Join(net, key, NewCounter). Close the handle when done with it; closing net closes it too.
 //
 // A node is at most once in a group. If it is there already, Join returns another handle that shares the machine that is
@@ -64,7 +64,10 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 		return nil, errors.New("groups: join: the key is the zero value")
 	}
 	o := options{expect: 1}
-	for _, opt := range opts {
+	for i, opt := range opts {
+		if opt == nil {
+			return nil, fmt.Errorf("groups: join: option %d is nil", i)
+		}
 		if err := opt(&o); err != nil {
 			return nil, err
 		}
@@ -91,6 +94,9 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 		}
 	}
 	first := newMachine()
+	if isNil(first) {
+		return nil, errors.New("groups: join: newMachine returned nil")
+	}
 	_, snapshots := any(first).(Snapshotter)
 	o.retention = o.retention.withDefaults()
 	if err := o.retention.validate(); err != nil {
@@ -104,7 +110,13 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 	}
 	kind := reflect.TypeFor[M]()
 	build := func() (host.Machine, any) {
-		fresh := func() Machine[C, Q, R] { return newMachine() }
+		fresh := func() Machine[C, Q, R] {
+			m := newMachine()
+			if isNil(m) {
+				panic("groups: newMachine returned nil")
+			}
+			return m
+		}
 		a := newAdapter(commands, fresh, Machine[C, Q, R](first))
 		a.group, a.network = gid, n.Network
 		return a, &instance[C, Q, R]{
@@ -129,6 +141,12 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 		done:     make(chan struct{}),
 		gone:     make(chan struct{}),
 	}, nil
+}
+
+// isNil reports whether a machine is a nil interface or a nil pointer.
+func isNil(machine any) bool {
+	v := reflect.ValueOf(machine)
+	return machine == nil || v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 // commandCodec returns the codec that was asked for, or the default one.
@@ -223,8 +241,9 @@ func (g *Group[C, Q, R]) usable(ctx context.Context) error {
 
 // Close gives up the handle; its methods fail with [ErrClosed] from then on, and waits of When and Events end. Other
 // handles of this node to the group go on. The last one leaves the group: leadership is handed over, the others remove
-// this member, and calls under way end first. That is waited for, for five seconds at most; the network's Close does the
-// same for all groups. With durable storage the membership stays, for the next start: only [Group.Leave] ends it. Close
+// this member, and calls under way end first. A member that is alone takes in those that it has a bond with and that are
+// about to join, so that they have what it acknowledged; if there are none, a group in memory ends with it. All that is
+// waited for, for five seconds at most; the network's Close does the same for all groups. With durable storage the membership stays, for the next start: only [Group.Leave] ends it. Close
 // is idempotent, and every call returns after the end, with the same error.
 //
 // The only error is [ErrMachineBusy]: the group is over, but a method of the machine has not returned. What is left is

@@ -2,6 +2,7 @@ package groups_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,6 +62,25 @@ func TestJoinWithOtherTypes(t *testing.T) {
 		_, err = groups.Join(net.Node(0), key, newCounter, groups.WithCodec(codec.Must(codec.For[string]())))
 		wantError(t, err, groups.ErrTypeMismatch)
 		within(t, time.Minute, "the first handle is unharmed", g.When().Online)
+	})
+}
+
+// What a machine and its group cannot be is refused in words.
+func TestJoinRefuses(t *testing.T) {
+	simulated(t, 1, func(t *testing.T, net *testnet.Sim) {
+		key := groups.RandomKey()
+		n := net.Node(0)
+		_, nilPointer := groups.Join(n, key, func() *counter { return nil })
+		_, nilInterface := groups.Join(n, key, func() groups.Machine[int64, struct{}, int64] { return nil })
+		_, nilOption := groups.Join(n, key, newCounter, nil)
+		_, nilStore := groups.Join(n, key, newCounter, groups.WithStorage(nil))
+		for want, err := range map[string]error{
+			"newMachine returned nil": nilPointer, "returned nil": nilInterface, "option 0 is nil": nilOption, "the store is nil": nilStore,
+		} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("want an error with %q, got: %v", want, err)
+			}
+		}
 	})
 }
 

@@ -38,6 +38,7 @@ import (
 
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/node"
 )
 
 // defaultPatience bounds each WaitFor.
@@ -88,7 +89,8 @@ type Net struct {
 
 // member is what the network knows of one node.
 type member struct {
-	opts []mosaik.Option // with the identity, so that a restart has it again
+	opts []mosaik.Option
+	key  ed25519.PrivateKey // so that a restart has the same identity
 	net  *mosaik.Network
 	up   bool
 }
@@ -144,7 +146,7 @@ func (n *Net) Add(opts ...mosaik.Option) *mosaik.Network {
 	for i := 0; i < len(seed); i += 8 {
 		binary.LittleEndian.PutUint64(seed[i:], n.rng.Uint64())
 	}
-	m := &member{opts: slices.Concat([]mosaik.Option{mosaik.WithPrivateKey(ed25519.NewKeyFromSeed(seed[:]))}, opts)}
+	m := &member{opts: opts, key: ed25519.NewKeyFromSeed(seed[:])}
 	n.nodes = append(n.nodes, m)
 	i := len(n.nodes) - 1
 	n.mu.Unlock()
@@ -155,7 +157,7 @@ func (n *Net) Add(opts ...mosaik.Option) *mosaik.Network {
 func (n *Net) open(i int, more ...mosaik.Option) *mosaik.Network {
 	n.t.Helper()
 	n.mu.Lock()
-	own := n.nodes[i].opts
+	own, key := n.nodes[i].opts, n.nodes[i].key
 	n.mu.Unlock()
 	opts := slices.Clone(n.under)
 	if n.settings.level != nil {
@@ -163,6 +165,12 @@ func (n *Net) open(i int, more ...mosaik.Option) *mosaik.Network {
 		opts = append(opts, mosaik.WithLogger(slog.New(h).With("node", i)))
 	}
 	opts = slices.Concat(opts, n.settings.nodes, own, more)
+	opts = append(opts, func(c *node.Config) error {
+		if c.Key == nil { // unless an option has set it
+			c.Key = key
+		}
+		return nil
+	})
 	net, err := mosaik.New(n.t.Context(), n.name, opts...)
 	if err != nil {
 		n.t.Fatalf("testnet: open node %d: %v", i, err)
