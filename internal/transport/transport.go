@@ -116,7 +116,7 @@ type Host interface {
 type Event struct {
 	Kind        EventKind
 	Peer        id.PeerID
-	Incarnation Incarnation // of the peer, for Connected
+	Incarnation Incarnation // of the peer, for Connected and Disconnected
 	Code        link.Code   // why, for Disconnected and Refused
 }
 

@@ -171,6 +171,10 @@ func (c *conn) up(theirs hello, rtt time.Duration) *link.CloseError {
 	c.wasUp = true
 	st.usable = append(st.usable, c)
 	st.rtt = rtt
+	if st.arrival != nil {
+		st.arrival.end()
+		st.arrival = nil
+	}
 	h.meter.usable.Inc()
 	if len(st.usable) == 1 {
 		h.emitLocked(transport.Event{Kind: transport.Connected, Peer: c.peer, Incarnation: theirs.incarnation})

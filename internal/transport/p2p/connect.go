@@ -79,10 +79,18 @@ func (h *host) dial(ctx context.Context, addr id.PeerAddr) (*conn, error) {
 			return nil, err
 		}
 		h.stack.swarm.Backoff().Clear(p) // how often to try is for the callers to say
-		raw, err := h.stack.swarm.DialPeer(ctx, p)
+		// The peer may be the one to dial, from addresses that are not known here.
+		dialCtx, cancel := h.untilUsable(ctx, addr.ID)
+		raw, err := h.stack.swarm.DialPeer(dialCtx, p)
+		came := dialCtx.Err() != nil && ctx.Err() == nil
+		cancel()
 		if err != nil {
-			if h.isClosing() {
-				return nil, transport.ErrClosed
+			best, over := h.ready(addr.ID)
+			switch {
+			case best != nil || over != nil:
+				return best, over
+			case came: // and went
+				continue
 			}
 			return nil, fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
 		}

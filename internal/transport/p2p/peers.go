@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -24,6 +25,7 @@ type peerState struct {
 	rtt       time.Duration         // latest measured
 	tags      map[string]bool       // of Protect
 	resolving bool                  // a goroutine looks after several connections
+	arrival   *arrival              // made by who waits for a connection
 }
 
 // peerLocked returns the record of a peer, making one if there is none.
@@ -75,6 +77,30 @@ func (c *conn) before(o *conn) bool {
 
 // preferred reports whether the smaller identity dialled.
 func (c *conn) preferred() bool { return c.dialed == (c.host.self.Compare(c.peer) < 0) }
+
+// arrival ends when a connection to a peer becomes usable.
+type arrival struct {
+	context.Context
+	end context.CancelFunc
+}
+
+// untilUsable returns a context that also ends when a connection to the peer becomes usable, whoever dialled it.
+func (h *host) untilUsable(ctx context.Context, p id.PeerID) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st := h.peerLocked(p)
+	if len(st.usable) > 0 {
+		cancel()
+		return ctx, cancel
+	}
+	if st.arrival == nil {
+		c, end := context.WithCancel(context.Background())
+		st.arrival = &arrival{c, end}
+	}
+	stop := context.AfterFunc(st.arrival, cancel)
+	return ctx, func() { stop(); cancel() }
+}
 
 // remove takes a connection out of the list, and reports whether it was there.
 func (st *peerState) remove(c *conn) bool {

@@ -22,7 +22,8 @@ import (
 type cable struct {
 	addr id.PeerAddr // of the host, over the cable
 	cut  atomic.Bool
-	slow int // bytes per second in each direction; zero: without limit
+	slow int          // bytes per second in each direction; zero: without limit
+	late atomic.Int64 // nanoseconds by which what is sent over TCP arrives later
 
 	closed chan struct{}
 	wg     sync.WaitGroup
@@ -105,6 +106,12 @@ func (c *cable) carry(from, to net.Conn) {
 		}
 		if c.slow > 0 {
 			speed.WaitN(context.Background(), n)
+		}
+		if late := time.Duration(c.late.Load()); late > 0 {
+			select {
+			case <-time.After(late):
+			case <-c.closed:
+			}
 		}
 		if c.cut.Load() {
 			<-c.closed

@@ -87,10 +87,11 @@ func newStack(cfg transport.Config, gater connmgr.ConnectionGater) (*stack, erro
 		return nil, err
 	}
 	s.closers = append([]func() error{s.swarm.Close}, s.closers...)
-	if err := s.addTCP(key, limits, gater); err != nil {
+	handshakes := newHandshakes()
+	if err := s.addTCP(key, limits, gater, handshakes); err != nil {
 		return nil, fmt.Errorf("TCP: %w", err)
 	}
-	if err := s.addQUIC(cfg, key, limits, gater); err != nil {
+	if err := s.addQUIC(cfg, key, limits, gater, handshakes); err != nil {
 		return nil, fmt.Errorf("QUIC: %w", err)
 	}
 	for _, l := range listen {
@@ -104,7 +105,7 @@ func newStack(cfg transport.Config, gater connmgr.ConnectionGater) (*stack, erro
 
 // addTCP adds TCP with TLS 1.3. Ports are not shared: two nodes that were told to listen on one port must not both
 // believe that they do, and two that dial each other at the same time must not meet as two clients.
-func (s *stack) addTCP(key crypto.PrivKey, limits network.ResourceManager, gater connmgr.ConnectionGater) error {
+func (s *stack) addTCP(key crypto.PrivKey, limits network.ResourceManager, gater connmgr.ConnectionGater, hs *handshakes) error {
 	muxers := []tptu.StreamMuxer{{ID: yamux.ID, Muxer: newMuxer()}}
 	security, err := libp2ptls.New(libp2ptls.ID, key, muxers)
 	if err != nil {
@@ -118,12 +119,14 @@ func (s *stack) addTCP(key crypto.PrivKey, limits network.ResourceManager, gater
 	if err != nil {
 		return err
 	}
-	return s.swarm.AddTransport(t)
+	return s.swarm.AddTransport(&tcpDialer{t, hs})
 }
 
 // addQUIC adds QUIC. Its keys depend on the identity alone, so that a node that was killed and comes back on its old port
 // tells those who still talk to its former life that it is over, in a stateless reset (RFC 9000, section 10.3).
-func (s *stack) addQUIC(cfg transport.Config, key crypto.PrivKey, limits network.ResourceManager, gater connmgr.ConnectionGater) error {
+func (s *stack) addQUIC(
+	cfg transport.Config, key crypto.PrivKey, limits network.ResourceManager, gater connmgr.ConnectionGater, hs *handshakes,
+) error {
 	var reset quic.StatelessResetKey
 	var token quic.TokenGeneratorKey
 	for info, dst := range map[string][]byte{"mosaik quic reset v1": reset[:], "mosaik quic token v1": token[:]} {
@@ -142,7 +145,7 @@ func (s *stack) addQUIC(cfg transport.Config, key crypto.PrivKey, limits network
 	if err != nil {
 		return err
 	}
-	return s.swarm.AddTransport(t)
+	return s.swarm.AddTransport(&quicDialer{t, hs})
 }
 
 func (s *stack) close() error {

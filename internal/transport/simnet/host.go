@@ -298,7 +298,7 @@ func (h *host) lost(e *end, why *link.CloseError) {
 		h.conns[e.peer] = rest
 	} else {
 		delete(h.conns, e.peer)
-		h.emit(transport.Event{Kind: transport.Disconnected, Peer: e.peer, Code: why.Code})
+		h.emit(transport.Event{Kind: transport.Disconnected, Peer: e.peer, Incarnation: e.incarnation, Code: why.Code})
 	}
 	h.heardClose(why)
 }
