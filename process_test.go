@@ -303,6 +303,39 @@ func TestKilledProcessIsNoticed(t *testing.T) {
 	}
 }
 
+// A process that is killed and started again at once is not reported as lost when it is there again.
+func TestRestartedProcess(t *testing.T) {
+	t.Parallel()
+	dir := registryDir(t)
+	const network = "restarted process"
+	net := open(t, network, mosaik.WithDiscovery(discovery.Config{RegistryDir: dir}))
+	c := startChild(t, dir, network, childSeed+"=again")
+	victim := c.addr().ID
+	c.said(20*time.Second, "discovered "+net.ID().String())
+	waitFor(t, 20*time.Second, "the child is seen", func() bool { _, ok := net.Discovery().Catalog().Get(victim); return ok })
+	time.Sleep(time.Second) // let connections settle
+
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	events := net.Discovery().Events(ctx)
+	killed := time.Now()
+	c.kill()
+	startChild(t, dir, network, childSeed+"=again").addr()
+	back := false
+	for e := range events {
+		switch {
+		case e.Kind == discovery.Departed && back:
+			t.Errorf("%v, %v after the kill", e, time.Since(killed))
+		case (e.Kind == discovery.Updated || e.Kind == discovery.Discovered) && e.Entry.StartedAt().After(killed) && !back:
+			back = true
+			time.AfterFunc(4*time.Second, cancel) // a wrong verdict would fall by then
+		}
+	}
+	if !back {
+		t.Error("the new life was not seen")
+	}
+}
+
 // A process that is stopped is lost within 7 s, and found again when it goes on.
 func TestStoppedProcess(t *testing.T) {
 	t.Parallel()

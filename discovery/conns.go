@@ -16,6 +16,10 @@ const (
 	retrySilent = 500 * time.Millisecond
 	retryBroken = 3 * time.Second
 	maxRetries  = 64 // at a time; more wait
+
+	// callBack is how long a peer has to dial this node when it cannot be dialled: it may be where only it can dial, and
+	// have lost no more than this connection.
+	callBack = 250 * time.Millisecond
 )
 
 // conns keeps track of which peers this node can reach. It hears of connections from the host, whose callbacks must not
@@ -24,8 +28,17 @@ type conns struct {
 	kick  chan struct{} // capacity one: there are notes
 	slots chan struct{} // a token for each attempt
 
-	mu    sync.Mutex
-	notes map[PeerID]transport.Event
+	mu       sync.Mutex
+	notes    map[PeerID]transport.Event
+	attempts map[PeerID]*attempt
+}
+
+// attempt is one to reach a peer again whose last connection ended. It says nothing any more as soon as there is news of a
+// connection to that peer.
+type attempt struct {
+	ctx         context.Context
+	stop        context.CancelFunc
+	incarnation transport.Incarnation // of the peer's life that the connection was to
 }
 
 func newConns() *conns {
@@ -33,6 +46,40 @@ func newConns() *conns {
 		kick:  make(chan struct{}, 1),
 		slots: make(chan struct{}, maxRetries),
 		notes: make(map[PeerID]transport.Event),
+
+		attempts: make(map[PeerID]*attempt),
+	}
+}
+
+// begin makes an attempt to reach a peer, the only one that counts.
+func (c *conns) begin(ctx context.Context, e transport.Event) *attempt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.overtakeLocked(e.Peer)
+	ctx, stop := context.WithCancel(ctx)
+	a := &attempt{ctx, stop, e.Incarnation}
+	c.attempts[e.Peer] = a
+	return a
+}
+
+// end ends an attempt. If nothing has overtaken it, and there is a verdict, that is passed before anything else is noted.
+func (c *conns) end(p PeerID, a *attempt, verdict func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.stop()
+	if c.attempts[p] != a {
+		return
+	}
+	delete(c.attempts, p)
+	if verdict != nil {
+		verdict()
+	}
+}
+
+func (c *conns) overtakeLocked(p PeerID) {
+	if a := c.attempts[p]; a != nil {
+		a.stop()
+		delete(c.attempts, p)
 	}
 }
 
@@ -45,6 +92,7 @@ func (c *conns) note(e transport.Event) {
 	}
 	c.mu.Lock()
 	c.notes[e.Peer] = e
+	c.overtakeLocked(e.Peer)
 	c.mu.Unlock()
 	select {
 	case c.kick <- struct{}{}:
@@ -76,7 +124,8 @@ func (d *Discovery) runConns() {
 				d.connected(p)
 			case transport.Disconnected:
 				if patience := patienceFor(e.Code); patience > 0 && d.store.known(p) {
-					d.loops.Go(func() { d.tryAgain(p, patience) })
+					a := d.conns.begin(d.loopCtx, e)
+					d.loops.Go(func() { d.tryAgain(p, a, patience) })
 				}
 			case transport.DuplicateIdentity:
 				d.duplicateReported(0)
@@ -108,24 +157,31 @@ func (d *Discovery) connected(p PeerID) {
 }
 
 // tryAgain connects to a peer again, or takes note that it is lost.
-func (d *Discovery) tryAgain(p PeerID, patience time.Duration) {
+func (d *Discovery) tryAgain(p PeerID, a *attempt, patience time.Duration) {
+	var verdict func()
+	defer func() { d.conns.end(p, a, verdict) }()
 	select {
 	case d.conns.slots <- struct{}{}:
 		defer func() { <-d.conns.slots }()
-	case <-d.loopCtx.Done():
+	case <-a.ctx.Done():
 		return
 	}
-	ctx, cancel := context.WithTimeout(d.loopCtx, patience)
+	ctx, cancel := context.WithTimeout(a.ctx, patience)
 	defer cancel()
+	grace := time.After(callBack)
 	err := d.host.Connect(ctx, PeerAddr{ID: p})
-	if err == nil || answered(err) || d.loopCtx.Err() != nil {
+	if err == nil || answered(err) {
 		return
 	}
-	if d.store.lose(p) {
-		d.log.Info("peer lost", "peer", p.Short(), "err", err)
+	select {
+	case <-grace:
+	case <-a.ctx.Done():
+		return
 	}
-	if d.host.Connected(p) { // it came back at this very moment, and that was noted before it was lost
-		d.connected(p)
+	verdict = func() {
+		if d.loopCtx.Err() == nil && !d.host.Connected(p) && d.store.lose(p, a.incarnation) {
+			d.log.Info("peer lost", "peer", p.Short(), "err", err)
+		}
 	}
 }
 
@@ -136,7 +192,7 @@ func (d *Discovery) unreached(p PeerID, err error) {
 		return
 	}
 	quiet := stretch(d.cfg.announceEvery(d.store.size()), 3*(1+d.cfg.AnnounceJitter))
-	if d.store.silence(p) > quiet && !d.host.Connected(p) && d.store.lose(p) {
+	if d.store.silence(p) > quiet && !d.host.Connected(p) && d.store.lose(p, 0) {
 		d.log.Info("peer lost", "peer", p.Short(), "err", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/mosaik-go/mosaik/discovery/internal/rtt"
 	"github.com/mosaik-go/mosaik/discovery/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
 // How long changes may wait before they show in the snapshot. Making one costs time in proportion to the number of peers,
@@ -315,9 +316,13 @@ func (s *store) silence(p PeerID) time.Duration {
 	return time.Since(time.UnixMilli(r.Alive()))
 }
 
-// lose takes note that a peer cannot be reached.
-func (s *store) lose(p PeerID) (lost bool) {
+// lose takes note that a peer cannot be reached, unless a later life of it is known than the one that was meant. Zero means
+// the one that is known.
+func (s *store) lose(p PeerID, meant transport.Incarnation) (lost bool) {
 	s.change(func(c *catalog.Core, now int64) noise {
+		if r := c.Get(p); r != nil && meant != 0 && r.Entry.Start > int64(meant) {
+			return silent
+		}
 		r := c.Lose(p, now)
 		if lost = r != nil; !lost {
 			return silent
