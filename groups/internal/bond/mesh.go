@@ -2,8 +2,9 @@
 // group has a numbered channel in it, the bond, that comes up when both sides have proven that they know the group's key.
 //
 // The mesh of a node decides which trunks to open. It reads from the catalog who says to be in which group; of two nodes
-// the one with the smaller identity dials, the other only when nothing came for a second. If both dialled, the trunk of
-// the smaller identity stays. Whoever was refused is remembered and tried again with growing pauses.
+// the one with the smaller identity dials, the other only when nothing came for a second. If both opened trunks at once, that
+// of the smaller identity stays; a dial that ends when the peer's trunk is there already is given up. Whoever was refused is
+// remembered and tried again with growing pauses.
 package bond
 
 import (
@@ -426,10 +427,12 @@ func (m *Mesh) adopt(t *trunk) link.Code {
 		m.peers[t.peer] = p
 	}
 	if old := p.trunk; old != nil {
-		if old.preferred() && !t.preferred() {
+		// What this node dialled comes too late when the peer's trunk is there: the peer has heard nothing of it yet, so
+		// nobody has to change.
+		if t.dialed || old.preferred() && !t.preferred() {
 			return link.CodeGroupAlreadyBonded
 		}
-		// Either t is the one to keep, or the same side dialled again because the old one is dead for it.
+		// Either t is the one to keep, or the peer dialled again because the old one is dead for it.
 		m.dropLocked(old, false, "another trunk took over")
 		old.stream.Abort(link.CodeGroupAlreadyBonded)
 	}

@@ -30,6 +30,7 @@ type world struct {
 	*testing.T
 	*simnet.Fabric
 	pulses Pulses
+	wrap   func(transport.Host) transport.Host // of the nodes that follow; nil: as they are
 
 	mu    sync.Mutex // guards all following fields
 	who   map[id.ID][]Listing
@@ -66,6 +67,9 @@ func (w *world) node() *testNode {
 		h, err := w.NewHost(transport.Config{Network: testNetwork, Key: key})
 		if err != nil {
 			w.Fatal(err)
+		}
+		if w.wrap != nil {
+			h = w.wrap(h)
 		}
 		n := &testNode{world: w, host: h, watch: make(chan struct{}, 1), sinks: make(map[id.ID]*testSink)}
 		for _, other := range w.nodes {
