@@ -78,6 +78,9 @@ type Bond struct {
 // Peer returns the identity of the other side.
 func (b *Bond) Peer() id.PeerID { return b.trunk.peer }
 
+// Transport returns what the bond's connection uses: "tcp", "quic" or "sim".
+func (b *Bond) Transport() string { return b.trunk.stream.Transport() }
+
 // Since returns when the bond came up.
 func (b *Bond) Since() time.Time { return b.since }
 

@@ -181,7 +181,7 @@ func (g *Group) peerEvent(ev *peerEvent) {
 		g.engine.PeerUp(now, peer)
 		g.bondsChanged()
 		g.events.emit(Event{Kind: BondUp, Peer: peer})
-		g.log.Info("bond is up", "peer", peer.Short())
+		g.log.Info("bond is up", "peer", peer.Short(), "transport", ev.bond.Transport())
 	case peerDown:
 		if current != ev.bond {
 			return
