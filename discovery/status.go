@@ -16,10 +16,12 @@ type Status struct {
 	Lost       int               // known peers that this node cannot reach, see [Catalog.Lost]
 	Tombstones int               // departed peers that are remembered
 	Neighbours []NeighbourStatus // by peer id
-	AloneSince time.Time         // zero while there is a neighbour
-	Contacts   []ContactStatus   // peers this node was told of, in that order
-	LastSync   SyncStatus        // the latest comparison that this node began; At is zero before the first
-	Announce   time.Duration     // mean pause between signs of life at the present size of the network
+	// Connections are this node's own, by peer id: to its neighbours, and to peers that anything else needs.
+	Connections []ConnectionStatus
+	AloneSince  time.Time       // zero while there is a neighbour
+	Contacts    []ContactStatus // peers this node was told of, in that order
+	LastSync    SyncStatus      // the latest comparison that this node began; At is zero before the first
+	Announce    time.Duration   // mean pause between signs of life at the present size of the network
 	// Refused counts what this node turned down, by reason: gone, outdated, future, foreign, full, held, conflict,
 	// signature, violation, banned, overloaded.
 	Refused map[string]uint64
@@ -36,6 +38,14 @@ type NeighbourStatus struct {
 	Dialled bool      // by this node
 	Since   time.Time // when the link came up
 	Waiting int       // bytes that are queued for the neighbour
+}
+
+// ConnectionStatus is the connection in use to a peer.
+type ConnectionStatus struct {
+	Peer      PeerID
+	Transport string // "tcp" or "quic"; "sim" on a simulated network
+	Dialled   bool   // by this node
+	Since     time.Time
 }
 
 // ContactStatus is a peer that this node was told of.
@@ -87,6 +97,9 @@ func (d *Discovery) Status() Status {
 		Peers:    c.Len(),
 		Registry: d.shelf.status(),
 	}
+	for _, c := range d.host.Connections() {
+		out.Connections = append(out.Connections, ConnectionStatus(c))
+	}
 	s := d.store
 	s.mu.Lock()
 	out.Tombstones = s.core.Departures()
@@ -123,6 +136,13 @@ func (d *Discovery) Status() Status {
 func (s Status) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d peers, %d neighbours\n", s.Peers, len(s.Neighbours))
+	over := make(map[string]int)
+	for _, c := range s.Connections {
+		over[c.Transport]++
+	}
+	for _, transport := range slices.Sorted(maps.Keys(over)) {
+		fmt.Fprintf(&b, "%d connections over %s\n", over[transport], transport)
+	}
 	if !s.AloneSince.IsZero() {
 		fmt.Fprintf(&b, "no neighbour since %s\n", s.AloneSince.Format(time.TimeOnly))
 	}

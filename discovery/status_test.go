@@ -24,13 +24,16 @@ func TestStatus(t *testing.T) {
 		if len(s.Neighbours) != 2 || !s.AloneSince.IsZero() || s.Neighbours[0].Since.IsZero() {
 			t.Errorf("neighbours %+v, alone since %v", s.Neighbours, s.AloneSince)
 		}
+		if len(s.Connections) != 2 || s.Connections[0].Peer.Compare(s.Connections[1].Peer) >= 0 || s.Connections[0].Since.IsZero() {
+			t.Errorf("connections %+v", s.Connections)
+		}
 		if len(s.Contacts) != 1 || s.Contacts[0].Addr.ID != nodes[0].self || !s.Contacts[0].Known || s.Contacts[0].Err != nil {
 			t.Errorf("contacts %+v", s.Contacts)
 		}
 		if s.Drift != nil || s.Duplicate != nil || s.Registry.Err != nil || s.Registry.Dirs != nil {
 			t.Errorf("troubles in a quiet network: %+v", s)
 		}
-		if text := s.String(); text != "2 peers, 2 neighbours\n" {
+		if text := s.String(); text != "2 peers, 2 neighbours\n2 connections over sim\n" {
 			t.Errorf("in words: %q", text)
 		}
 	})

@@ -80,6 +80,9 @@ type Host interface {
 	Connected(peer id.PeerID) bool
 	Peers() []id.PeerID
 
+	// Connections returns the connection in use for each of these peers, in the same order.
+	Connections() []Connection
+
 	// RTT returns the latest round-trip time measured on a live connection to the peer.
 	RTT(peer id.PeerID) (time.Duration, bool)
 
@@ -110,6 +113,14 @@ type Host interface {
 
 	// Kill is Close without the goodbye: sockets vanish as if the process had died. It is for tests of failure.
 	Kill()
+}
+
+// Connection is a usable connection.
+type Connection struct {
+	Peer      id.PeerID
+	Transport string // "tcp", "quic" or "sim"
+	Dialled   bool   // by this side
+	Since     time.Time
 }
 
 // Event is something that happened to the connections of a host.

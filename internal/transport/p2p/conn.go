@@ -175,7 +175,7 @@ func (c *conn) up(theirs hello, rtt time.Duration) *link.CloseError {
 		st.arrival.end()
 		st.arrival = nil
 	}
-	h.meter.usable.Inc()
+	h.meter.usable[c.transport].Inc()
 	if len(st.usable) == 1 {
 		h.emitLocked(transport.Event{Kind: transport.Connected, Peer: c.peer, Incarnation: theirs.incarnation})
 	} else if !st.resolving {
@@ -233,7 +233,7 @@ func (h *host) lost(c *conn, why *link.CloseError) {
 	st := h.peers[c.peer]
 	switch {
 	case c.wasUp:
-		h.meter.usable.Dec()
+		h.meter.usable[c.transport].Dec()
 		if st != nil && st.remove(c) && len(st.usable) == 0 {
 			h.emitLocked(transport.Event{Kind: transport.Disconnected, Peer: c.peer, Incarnation: c.incarnation, Code: why.Code})
 			log.Debug("peer disconnected")

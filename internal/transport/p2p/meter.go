@@ -11,7 +11,7 @@ import (
 // meter holds a host's metrics. They are kept whether or not anybody collects them.
 type meter struct {
 	opened          prometheus.Counter
-	usable          prometheus.Gauge
+	usable          map[string]prometheus.Gauge // by transport
 	closed, refused *prometheus.CounterVec
 	ingress, egress prometheus.Counter
 	rtt             prometheus.Histogram
@@ -19,9 +19,10 @@ type meter struct {
 
 func newMeter(reg prometheus.Registerer, network id.ID) (*meter, error) {
 	part := metric.Of(reg, "network", network)
+	usable := part.GaugeVec("connections", "Connections whose hello is done, by transport.", "transport")
 	m := &meter{
+		usable:  map[string]prometheus.Gauge{"tcp": usable.WithLabelValues("tcp"), "quic": usable.WithLabelValues("quic")},
 		opened:  part.Counter("connections_opened", "Connections opened or accepted, before the hello."),
-		usable:  part.Gauge("connections", "Connections whose hello is done."),
 		closed:  part.CounterVec("connections_closed", "Connections closed, by reason.", "reason"),
 		refused: part.CounterVec("refused", "Peers and streams turned away before use, by reason and by who did it.", "reason", "by"),
 		ingress: part.Counter("ingress_bytes", "Bytes read from streams."),

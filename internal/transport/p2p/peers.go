@@ -163,6 +163,19 @@ func (h *host) Peers() []id.PeerID {
 	return out
 }
 
+func (h *host) Connections() []transport.Connection {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []transport.Connection
+	for p, st := range h.peers {
+		if c := st.best(); c != nil {
+			out = append(out, transport.Connection{Peer: p, Transport: c.transport, Dialled: c.dialed, Since: c.born})
+		}
+	}
+	slices.SortFunc(out, func(a, b transport.Connection) int { return a.Peer.Compare(b.Peer) })
+	return out
+}
+
 func (h *host) RTT(p id.PeerID) (time.Duration, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -42,6 +42,7 @@ type end struct {
 
 	state       state
 	incarnation transport.Incarnation // of the peer
+	since       time.Time             // when it became usable
 	heard       time.Time             // when something last arrived
 	rtt         time.Duration
 	streams     map[uint64]*stream
@@ -81,7 +82,8 @@ func (e *end) send(size int, fn func()) {
 func (e *end) up(rtt time.Duration) {
 	h := e.host
 	e.state = usable
-	e.heard = time.Now()
+	e.since = time.Now()
+	e.heard = e.since
 	e.rtt = rtt
 	h.supersede(e.peer, e.incarnation)
 	h.conns[e.peer] = append(h.conns[e.peer], e)

@@ -224,6 +224,16 @@ func (h *host) Peers() []id.PeerID {
 	return slices.SortedFunc(maps.Keys(h.conns), id.PeerID.Compare)
 }
 
+func (h *host) Connections() (out []transport.Connection) {
+	h.f.mu.Lock()
+	defer h.f.mu.Unlock()
+	for _, p := range slices.SortedFunc(maps.Keys(h.conns), id.PeerID.Compare) {
+		e := h.conns[p][0]
+		out = append(out, transport.Connection{Peer: p, Transport: "sim", Dialled: e.dial != nil, Since: e.since})
+	}
+	return out
+}
+
 func (h *host) RTT(peer id.PeerID) (time.Duration, bool) {
 	h.f.mu.Lock()
 	defer h.f.mu.Unlock()

@@ -42,6 +42,12 @@ func testConnect(t *testing.T, b *bench) {
 	if got := from.Peers(); len(got) != 1 || got[0] != to.ID() {
 		t.Errorf("dialler's peers are %v", got)
 	}
+	for h, other := range map[transport.Host]transport.Host{from: to, to: from} {
+		got := h.Connections()
+		if len(got) != 1 || got[0].Peer != other.ID() || got[0].Transport == "" || got[0].Dialled != (h == from) || got[0].Since.IsZero() {
+			t.Errorf("connections %+v", got)
+		}
+	}
 	if got := to.Peers(); len(got) != 1 || got[0] != from.ID() {
 		t.Errorf("acceptor's peers are %v", got)
 	}
