@@ -181,10 +181,10 @@ func TestNewDoesNotWait(t *testing.T) {
 	gone.Close()
 	began := time.Now()
 	net := hermit(t, "not waiting", mosaik.WithBootstrap(addr, mosaik.PeerAddr{ID: mosaik.PeerID{1}}))
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("New took %v", took)
 	}
-	waitFor(t, 20*time.Second, "the failures are visible", func() bool {
+	waitFor(t, time.Minute, "the failures are visible", func() bool {
 		failed := 0
 		for _, c := range net.Discovery().Status().Contacts {
 			if c.Err != nil {
@@ -197,7 +197,7 @@ func TestNewDoesNotWait(t *testing.T) {
 	if err := net.Close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("Close took %v", took)
 	}
 }
@@ -232,19 +232,19 @@ func TestDuplicateSeed(t *testing.T) {
 	hub := hermit(t, network)
 	first := hermit(t, network, mosaik.WithSeed("twin"), mosaik.WithBootstrap(hub.Addr()))
 	events := first.Discovery().Events(t.Context())
-	waitFor(t, 20*time.Second, "the first is in", func() bool { return hub.Discovery().Catalog().Len() == 1 })
+	waitFor(t, time.Minute, "the first is in", func() bool { return hub.Discovery().Catalog().Len() == 1 })
 	time.Sleep(5 * time.Millisecond) // the incarnation is in milliseconds
 	second := hermit(t, network, mosaik.WithSeed("twin"), mosaik.WithBootstrap(hub.Addr()))
 	if first.ID() != second.ID() {
 		t.Fatal("not twins")
 	}
-	waitFor(t, 30*time.Second, "the first is told", func() bool { return first.Discovery().Status().Duplicate != nil })
+	waitFor(t, 2*time.Minute, "the first is told", func() bool { return first.Discovery().Status().Duplicate != nil })
 	for e := range events {
 		if e.Kind == discovery.DuplicateIdentity {
 			break
 		}
 	}
-	waitFor(t, 30*time.Second, "the others keep to the one opened last", func() bool {
+	waitFor(t, 2*time.Minute, "the others keep to the one opened last", func() bool {
 		p, ok := hub.Discovery().Catalog().Get(second.ID())
 		return ok && p.StartedAt().Equal(second.Discovery().Me().StartedAt())
 	})
@@ -254,7 +254,7 @@ func TestClose(t *testing.T) {
 	t.Parallel()
 	a := hermit(t, "close")
 	b := hermit(t, "close", mosaik.WithBootstrap(a.Addr()))
-	waitFor(t, 20*time.Second, "they meet", func() bool {
+	waitFor(t, time.Minute, "they meet", func() bool {
 		return a.Discovery().Catalog().Len() == 1 && b.Discovery().Catalog().Len() == 1
 	})
 	var wg sync.WaitGroup
@@ -269,7 +269,7 @@ func TestClose(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, 5*time.Second, "the departure is known", func() bool { return a.Discovery().Catalog().Len() == 0 })
+	waitFor(t, time.Minute, "the departure is known", func() bool { return a.Discovery().Catalog().Len() == 0 })
 	if err := b.Discovery().AddTags("x"); !errors.Is(err, discovery.ErrClosed) {
 		t.Errorf("AddTags after Close: %v", err)
 	}
@@ -296,8 +296,8 @@ func TestLoggerAndMetrics(t *testing.T) {
 	a := hermit(t, "metrics one", mosaik.WithLogger(log), mosaik.WithMetrics(reg))
 	hermit(t, "metrics two", mosaik.WithMetrics(reg), mosaik.WithLogger(nil))
 	b := hermit(t, "metrics one", mosaik.WithBootstrap(a.Addr()))
-	waitFor(t, 20*time.Second, "they meet", func() bool { return a.Discovery().Catalog().Len() == 1 })
-	waitFor(t, 20*time.Second, "they are neighbours", func() bool { return len(a.Discovery().Status().Neighbours) == 1 })
+	waitFor(t, time.Minute, "they meet", func() bool { return a.Discovery().Catalog().Len() == 1 })
+	waitFor(t, time.Minute, "they are neighbours", func() bool { return len(a.Discovery().Status().Neighbours) == 1 })
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -319,7 +319,7 @@ func TestLoggerAndMetrics(t *testing.T) {
 		t.Errorf("the transport's metrics are missing among %v", names)
 	}
 	b.Close()
-	waitFor(t, 5*time.Second, "the log tells of the neighbour, the network and the node", func() bool {
+	waitFor(t, time.Minute, "the log tells of the neighbour, the network and the node", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		text := buf.String()

@@ -25,7 +25,7 @@ func TestNodesFindEachOtherThroughTheRegistry(t *testing.T) {
 	w := newWorld(t)
 	o := nodeOptions{registry: true, Config: Config{RegistryDir: registryDir(t)}}
 	a, b, c := w.start(o), w.start(o), w.start(o)
-	meet(t, 10*time.Second, a, b, c)
+	meet(t, time.Minute, a, b, c)
 	s := b.Status()
 	if len(s.Registry.Dirs) != 1 || s.Registry.Dirs[0] != o.RegistryDir || s.Registry.Err != nil {
 		t.Errorf("status %+v", s.Registry)
@@ -54,7 +54,7 @@ func TestNodesFindEachOtherThroughTheRegistry(t *testing.T) {
 	}
 	// A moved node is found where it is now.
 	w.fabric.Readdress(a.self)
-	eventually(t, 10*time.Second, "the new address is in the registry", func() bool {
+	eventually(t, time.Minute, "the new address is in the registry", func() bool {
 		d := w.start(o)
 		defer d.stop()
 		deadline := time.Now().Add(2 * time.Second)
@@ -78,7 +78,7 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 	}
 	a := w.node()
 	b := w.start(nodeOptions{registry: true, bootstrap: []*testNode{a}, Config: Config{RegistryDir: dir}})
-	meet(t, 10*time.Second, a, b)
+	meet(t, time.Minute, a, b)
 	s := b.Status()
 	if s.Registry.Err == nil || !hasAll(s.String(), "same-host registry not used", "open to other users") {
 		t.Errorf("status %v", s)

@@ -3,6 +3,7 @@ package discovery_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -12,13 +13,21 @@ import (
 	"github.com/mosaik-go/mosaik/testnet"
 )
 
+// atMost is a limit on a machine that does nothing else, which MOSAIK_LONG=1 says that this is; others get six times as much.
+func atMost(d time.Duration) time.Duration {
+	if os.Getenv("MOSAIK_LONG") == "1" {
+		return d
+	}
+	return 6 * d
+}
+
 // Scenarios of the inventory on real nodes over loopback.
 
 // discovery: catalog/converge_with_bootstrap
 //
 // The test is not parallel: it measures.
 func TestConvergeWithBootstrap(t *testing.T) {
-	net := testnet.Loopback(t, 1, testnet.Patience(time.Minute))
+	net := testnet.Loopback(t, 1, testnet.Patience(3*time.Minute))
 	clock := startClock()
 	for range 10 {
 		net.Add(mosaik.WithBootstrap(net.Node(0).Addr()))
@@ -31,8 +40,8 @@ func TestConvergeWithBootstrap(t *testing.T) {
 		}
 		return nil
 	})
-	if took := clock.took(); took > 10*time.Second {
-		t.Errorf("it took %v, want less than 10 s", took)
+	if took := clock.took(); took > atMost(10*time.Second) {
+		t.Errorf("it took %v, want less than %v", took, atMost(10*time.Second))
 	}
 }
 
@@ -79,7 +88,7 @@ func TestDifferentNetworksAreIsolated(t *testing.T) {
 	t.Parallel()
 	a, b := testnet.Loopback(t, 2), testnet.Loopback(t, 3)
 	all := append(a.Nodes(), b.Nodes()...)
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, x := range all {
@@ -119,7 +128,7 @@ func TestFiftyNodesFromOneBootstrapAddress(t *testing.T) {
 	if raceDetector {
 		nodes = 15 // so many handshakes under the race detector are no measure of anything
 	}
-	net := testnet.Loopback(t, 1, testnet.Patience(time.Minute))
+	net := testnet.Loopback(t, 1, testnet.Patience(3*time.Minute))
 	clock := startClock()
 	for range nodes - 1 {
 		net.Add(mosaik.WithBootstrap(net.Node(0).Addr()))
@@ -135,7 +144,7 @@ func TestFiftyNodesFromOneBootstrapAddress(t *testing.T) {
 	})
 	took := clock.took()
 	t.Logf("all see all after %v, of which opening the nodes took %v; with other programs on the machine %v", took, opened, time.Since(clock.began))
-	if took > 5*time.Second {
-		t.Errorf("all see all after %v, want less than 5 s", took)
+	if took > atMost(5*time.Second) {
+		t.Errorf("all see all after %v, want less than %v", took, atMost(5*time.Second))
 	}
 }

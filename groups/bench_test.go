@@ -52,7 +52,7 @@ func benchTeam(b *testing.B, opts ...groups.Option) (*testnet.Net, []*sinkGroup)
 		gs = append(gs, g)
 	}
 	for _, g := range gs {
-		within(b, bootstrapLimit, "online", g.When().Online)
+		within(b, bootstrapLimit(), "online", g.When().Online)
 	}
 	for _, g := range gs {
 		for g.Status().Voters != 3 {

@@ -128,7 +128,7 @@ func joinDiary(t testing.TB, net *mosaik.Network, key groups.Key, faults *diaryF
 // cut waits until a member has cut its log.
 func cut(t testing.TB, g *counterGroup) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(limit(10 * time.Second))
 	for st := g.Status(); !st.LogCut; st = g.Status() {
 		if time.Now().After(deadline) {
 			t.Fatalf("the log keeps %d entries", st.LogEntries)
@@ -153,7 +153,7 @@ func TestCatchUpSmall(t *testing.T) {
 			net := testnet.Loopback(t, 1)
 			key := groups.RandomKey()
 			leader := machine(t, net.Node(0), key)
-			must(t, bootstrapLimit, "a leader", leader.When().LeaderElected)
+			must(t, bootstrapLimit(), "a leader", leader.When().LeaderElected)
 			for _, amount := range []int64{3, 4, -2, 1} {
 				execute(t, leader, amount)
 			}
@@ -169,9 +169,9 @@ func TestCatchUpSmall(t *testing.T) {
 			net.Add()
 			net.DiscoverAll(t.Context())
 			late := machine(t, net.Node(1), key)
-			who := must(t, bootstrapLimit, "the leader", late.When().LeaderElected)
+			who := must(t, bootstrapLimit(), "the leader", late.When().LeaderElected)
 			equal(t, "leader", who, net.Node(0).ID())
-			within(t, 10*time.Second, "catching up", func(ctx context.Context) error { return late.When().Committed().Reaches(ctx, before) })
+			within(t, patience, "catching up", func(ctx context.Context) error { return late.When().Committed().Reaches(ctx, before) })
 			equal(t, "value of the follower", query(t, late, groups.Weak).Value, 6)
 			execute(t, leader, 5)
 			last := execute(t, leader, -3).Index
@@ -193,7 +193,7 @@ func TestCatchUpLarge(t *testing.T) {
 			net := testnet.Loopback(t, 1)
 			key := groups.RandomKey()
 			g := []*counterGroup{joinDiary(t, net.Node(0), key, new(diaryFaults), tight(chunk))}
-			within(t, bootstrapLimit, "online", g[0].When().Online)
+			within(t, bootstrapLimit(), "online", g[0].When().Online)
 			var faults []*diaryFaults
 			late := func() {
 				net.Add()
@@ -209,7 +209,7 @@ func TestCatchUpLarge(t *testing.T) {
 					for k := range amounts {
 						amounts[k] = (from + i*10 + int64(k)) % 200
 					}
-					must(t, 5*time.Second, "execute many", func(ctx context.Context) (groups.Batch[int64], error) {
+					must(t, patience, "execute many", func(ctx context.Context) (groups.Batch[int64], error) {
 						return g.ExecuteMany(ctx, amounts...)
 					})
 				}
@@ -217,7 +217,7 @@ func TestCatchUpLarge(t *testing.T) {
 			}
 			reach := func(i int, index groups.Index) {
 				t.Helper()
-				within(t, 20*time.Second, "catching up", func(ctx context.Context) error { return g[i].When().Committed().Reaches(ctx, index) })
+				within(t, patience, "catching up", func(ctx context.Context) error { return g[i].When().Committed().Reaches(ctx, index) })
 			}
 			hundred(g[0], 0, groups.Range{First: 1, Last: 200})
 			cut(t, g[0])
@@ -252,7 +252,7 @@ func TestCatchUpByLog(t *testing.T) {
 			net := testnet.Loopback(t, 1)
 			key := groups.RandomKey()
 			g := []*counterGroup{join(t, net.Node(0), key)}
-			within(t, bootstrapLimit, "online", g[0].When().Online)
+			within(t, bootstrapLimit(), "online", g[0].When().Online)
 			write := func(g *counterGroup, want groups.Range) {
 				t.Helper()
 				var amounts []int64
@@ -261,7 +261,7 @@ func TestCatchUpByLog(t *testing.T) {
 				}
 				first := want.First
 				for part := range slices.Chunk(amounts, piece) {
-					done := must(t, 5*time.Second, "execute many", func(ctx context.Context) (groups.Batch[int64], error) {
+					done := must(t, patience, "execute many", func(ctx context.Context) (groups.Batch[int64], error) {
 						return g.ExecuteMany(ctx, part...)
 					})
 					equal(t, "range", done.Range, groups.Range{First: first, Last: first + groups.Index(len(part)) - 1})
@@ -275,13 +275,13 @@ func TestCatchUpByLog(t *testing.T) {
 				net.DiscoverAll(t.Context())
 				n := join(t, net.Node(len(g)), key)
 				g = append(g, n)
-				within(t, 20*time.Second, "catching up", ctxArg(n.When().Committed().Reaches, index))
+				within(t, patience, "catching up", ctxArg(n.When().Committed().Reaches, index))
 				equal(t, "value", query(t, n, groups.Weak).Value, value)
 			}
 			write(g[0], groups.Range{First: 1, Last: 200})
 			late(200, 19900)
 			write(g[1], groups.Range{First: 201, Last: 400})
-			within(t, 20*time.Second, "the leader has it", ctxArg(g[0].When().Committed().Reaches, 400))
+			within(t, patience, "the leader has it", ctxArg(g[0].When().Committed().Reaches, 400))
 			late(400, 39800)
 			for _, g := range g {
 				equal(t, "value everywhere", query(t, g, groups.Weak).Value, 39800)

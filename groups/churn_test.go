@@ -68,7 +68,7 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 		gs = append(gs, g)
 	}
 	for _, g := range gs {
-		within(t, bootstrapLimit, "online", g.When().Online)
+		within(t, bootstrapLimit(), "online", g.When().Online)
 	}
 	for _, g := range gs {
 		for g.Status().Voters != nodes {
@@ -114,14 +114,14 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 		}
 		survivor := alive()[0]
 		before := gs[survivor].Committed()
-		within(t, 10*time.Second, "commands go on", func(ctx context.Context) error {
+		within(t, patience, "commands go on", func(ctx context.Context) error {
 			return gs[survivor].When().Committed().Reaches(ctx, before+100)
 		})
 	}
 	stop()
 	wg.Wait()
 	for _, n := range alive() {
-		res := must(t, 10*time.Second, "strong read", func(ctx context.Context) (groups.Result[uint64], error) {
+		res := must(t, patience, "strong read", func(ctx context.Context) (groups.Result[uint64], error) {
 			return gs[n].Query(ctx, struct{}{}, groups.Strong)
 		})
 		if res.Value == 0 {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/mosaik-go/mosaik/groups"
 	"github.com/mosaik-go/mosaik/testnet"
@@ -25,7 +24,7 @@ func diaryRivals(t *testing.T, commands [2]int, isCut [2]bool, faults *diaryFaul
 		}
 		g := joinDiary(t, net.Node(i), key, faults, own...)
 		gs = append(gs, g)
-		within(t, bootstrapLimit, "self-election", g.When().IsLeader)
+		within(t, bootstrapLimit(), "self-election", g.When().IsLeader)
 		for k := range commands[i] {
 			sums[i] = execute(t, g, int64(1000*i+k+1)).Value
 		}
@@ -42,7 +41,7 @@ func TestMergeIntoCutLog(t *testing.T) {
 	net, gs, sums := diaryRivals(t, [2]int{20, 30}, [2]bool{true, false}, new(diaryFaults))
 	stays := gs[0].Status().Genesis
 	meet(t, net)
-	oneLeader(t, gs, 20*time.Second)
+	oneLeader(t, gs, patience)
 	for _, g := range gs {
 		reaches(t, g, 50)
 		equal(t, "sum", query(t, g, groups.Strong).Value, sums[0]+sums[1])
@@ -70,7 +69,7 @@ func TestMergeOfCutLogs(t *testing.T) {
 			from, into := gs[1].Status().Genesis, gs[0].Status().Genesis
 			told := watch(t, gs[1], groups.Diverged)
 			meet(t, net)
-			oneLeader(t, gs, 20*time.Second)
+			oneLeader(t, gs, patience)
 			for _, g := range gs {
 				equal(t, "sum", query(t, g, groups.Strong).Value, sums[0])
 				equal(t, "history", g.Status().Genesis, into)
@@ -121,5 +120,5 @@ func TestMergeOfCutLogsWithoutView(t *testing.T) {
 		t.Errorf("no view: %v", err)
 	}
 	faults.noView.Store(false)
-	oneLeader(t, gs, 20*time.Second)
+	oneLeader(t, gs, patience)
 }

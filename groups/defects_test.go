@@ -312,7 +312,7 @@ func TestJoinsAndLeavesAtOnce(t *testing.T) {
 	}
 	for _, n := range net.Nodes() { // and all still works
 		g := join(t, n, keys[0], quick)
-		within(t, bootstrapLimit, "online", g.When().Online)
+		within(t, bootstrapLimit(), "online", g.When().Online)
 	}
 }
 

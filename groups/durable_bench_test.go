@@ -47,7 +47,7 @@ func durableTeam(b *testing.B) []*sinkGroup {
 		gs = append(gs, g)
 	}
 	for _, g := range gs {
-		within(b, bootstrapLimit, "online", g.When().Online)
+		within(b, bootstrapLimit(), "online", g.When().Online)
 		for g.Status().Voters != 3 {
 			time.Sleep(10 * time.Millisecond)
 		}

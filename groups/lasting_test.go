@@ -73,7 +73,7 @@ func TestLastingImages(t *testing.T) {
 		enter(i)
 	}
 	for _, g := range gs {
-		within(t, bootstrapLimit, "online", g.When().Online)
+		within(t, bootstrapLimit(), "online", g.When().Online)
 	}
 	settled(t, gs)
 	for i := range int64(60) {
@@ -94,7 +94,7 @@ func TestLastingImages(t *testing.T) {
 	net.Add()
 	net.DiscoverAll(t.Context())
 	late := enter(3)
-	within(t, bootstrapLimit, "online", late.When().Online)
+	within(t, bootstrapLimit(), "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, 2*59*60/2)
 	if len(stores[3].list(t)) == 0 {
 		t.Error("what was fetched is not stored")

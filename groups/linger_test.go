@@ -186,7 +186,7 @@ func TestCloseDurableWhileApplying(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			within(t, bootstrapLimit, "the command is there", ctxArg(g.When().Committed().Reaches, gs[0].Committed()+1))
+			within(t, bootstrapLimit(), "the command is there", ctxArg(g.When().Committed().Reaches, gs[0].Committed()+1))
 			if first != "Apply returns" {
 				release()
 			}

@@ -21,7 +21,7 @@ func TestOneOfTwoRestarts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			key := groups.RandomKey()
-			net, gs := teamOf(t, 2, key)
+			net, gs := teamOf(t, 2, key, unshaken)
 			settled(t, gs)
 			for i := range 10 {
 				execute(t, gs[i%2], 1)
@@ -37,14 +37,14 @@ func TestOneOfTwoRestarts(t *testing.T) {
 			begin := time.Now()
 			net.Restart(victim)
 			meet(t, net)
-			back := join(t, net.Node(victim), key)
-			res := must(t, 20*time.Second, "execute on the one that stayed", func(ctx context.Context) (groups.Result[int64], error) {
+			back := join(t, net.Node(victim), key, unshaken)
+			res := must(t, patience, "execute on the one that stayed", func(ctx context.Context) (groups.Result[int64], error) {
 				return stays.Execute(ctx, 1)
 			})
 			t.Logf("goes on after %v", time.Since(begin))
 			equal(t, "sum", res.Value, 11)
 			equal(t, "index", res.Index, 11)
-			within(t, 20*time.Second, "online", back.When().Online)
+			within(t, patience, "online", back.When().Online)
 			reaches(t, back, 11)
 			equal(t, "sum on the one that came back", query(t, back, groups.Strong).Value, 11)
 			st := stays.Status()
@@ -171,8 +171,8 @@ func TestObserverSavesTheGroup(t *testing.T) {
 	key := groups.RandomKey()
 	watcher := join(t, net.Node(0), key, groups.WithPreference(groups.Observer), quick)
 	keen := join(t, net.Node(1), key, quick)
-	within(t, bootstrapLimit, "online", watcher.When().Online)
-	within(t, bootstrapLimit, "online", keen.When().Online)
+	within(t, bootstrapLimit(), "online", watcher.When().Online)
+	within(t, bootstrapLimit(), "online", keen.When().Online)
 	for range 5 {
 		execute(t, keen, 1)
 	}

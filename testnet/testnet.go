@@ -42,10 +42,10 @@ import (
 )
 
 // defaultPatience bounds each WaitFor.
-const defaultPatience = 30 * time.Second
+const defaultPatience = time.Minute
 
 // pairTimeout bounds each exchange of DiscoverAll.
-const pairTimeout = 5 * time.Second
+const pairTimeout = 20 * time.Second
 
 // Option changes how a network is made.
 type Option func(*settings)
@@ -65,7 +65,7 @@ func Nodes(opts ...mosaik.Option) Option {
 	return func(s *settings) { s.nodes = append(s.nodes, opts...) }
 }
 
-// Patience bounds each [Net.WaitFor]. The default is 30 s.
+// Patience bounds each [Net.WaitFor]. The default is a minute.
 func Patience(d time.Duration) Option { return func(s *settings) { s.patience = d } }
 
 // Verbose logs what the nodes log, from the level on, to the test's output. Each line says which node it comes from.
@@ -290,7 +290,7 @@ func (n *Net) Restart(i int) *mosaik.Network {
 func (n *Net) OnRestart(fn func(i int, node *mosaik.Network)) { n.restart = fn }
 
 // DiscoverAll makes every running node know every other, by a catalog exchange of each pair, and returns when all
-// catalogs list all. Each exchange may take 5 s.
+// catalogs list all. Each exchange may take 20 s.
 func (n *Net) DiscoverAll(ctx context.Context) {
 	n.t.Helper()
 	up := n.Up()

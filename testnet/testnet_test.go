@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,13 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik"
+	"github.com/mosaik-go/mosaik/internal/leak"
 	"github.com/mosaik-go/mosaik/testnet"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run())) }
 
 // connected reports whether a node has a live connection to another.
 func connected(n *testnet.Net, from, to int) bool {

@@ -43,12 +43,13 @@ func mustContain(t *testing.T, text string, want ...string) {
 
 // Of three durable nodes two are lost; the directory of the third is looked at, recovered by the command, and used.
 func TestRecoverDirectory(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	net := testnet.Loopback(t, 0)
 	key := groups.RandomKey()
+	unshaken := groups.WithConsensus(groups.Consensus{Patience: time.Minute}) // however busy this machine is
 	join := func(n *mosaik.Network, opts ...groups.Option) *groups.Group[int64, struct{}, int64] {
-		g, err := groups.Join(n, key, func() *tally { return new(tally) }, opts...)
+		g, err := groups.Join(n, key, func() *tally { return new(tally) }, append(opts, unshaken)...)
 		if err != nil {
 			t.Fatal(err)
 		}

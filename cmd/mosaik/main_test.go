@@ -7,19 +7,15 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
+
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
 // leakless is a test run that fails when it leaves a goroutine behind.
 type leakless struct{ *testing.M }
 
 func (m leakless) Run() int {
-	code := m.M.Run()
-	if err := goleak.Find(); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	return code
+	return leak.Check(m.M.Run())
 }
 
 func TestMain(m *testing.M) {

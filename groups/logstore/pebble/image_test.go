@@ -64,7 +64,7 @@ func TestComesBackFromImage(t *testing.T) {
 		}
 		shelves[i] = g
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	online := func() {
 		for _, g := range shelves {

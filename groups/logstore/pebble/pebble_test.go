@@ -15,12 +15,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/groups/logstore/pebble"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
 func TestMain(m *testing.M) {
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(lonely) != "" {
 		os.Exit(m.Run())
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(leak.Check(m.Run()))
 }
 
 var group = id.Of("a group")

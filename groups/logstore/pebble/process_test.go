@@ -289,7 +289,7 @@ func (f *fleet) stop(i int) {
 	p.closing = true
 	f.mu.Unlock()
 	p.cmd.Process.Signal(syscall.SIGTERM)
-	timer := time.AfterFunc(30*time.Second, func() { p.cmd.Process.Kill() })
+	timer := time.AfterFunc(time.Minute, func() { p.cmd.Process.Kill() })
 	defer timer.Stop()
 	<-p.read
 	if err := p.cmd.Wait(); err != nil || !p.closed {

