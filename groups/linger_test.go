@@ -56,7 +56,7 @@ func stick(t *testing.T, key groups.Key, nodes ...*mosaik.Network) (gs []*stuckG
 		gs = append(gs, g)
 	}
 	for _, g := range gs {
-		within(t, bootstrapLimit, "all vote", func(ctx context.Context) error {
+		within(t, bootstrapLimit(), "all vote", func(ctx context.Context) error {
 			for g.Status().Voters != len(nodes) || !g.Status().Online {
 				if ctx.Err() != nil {
 					return ctx.Err()

@@ -126,7 +126,7 @@ func TestStuckForUnknownReasons(t *testing.T) {
 	simulated(t, 2, func(t *testing.T, net *testnet.Sim) {
 		key := groups.RandomKey()
 		first := joinDiary(t, net.Node(0), key, new(diaryFaults), tight(64))
-		within(t, bootstrapLimit, "online", first.When().Online)
+		within(t, bootstrapLimit(), "online", first.When().Online)
 		for range 100 {
 			execute(t, first, 1)
 		}

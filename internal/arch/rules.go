@@ -21,6 +21,7 @@ type layer struct {
 
 var layers = []layer{
 	{0, "id", "identifiers are what everything is built on"},
+	{0, "internal/leak", "a check for tests that knows nothing of mosaik"},
 	{10, "codec", "wire formats know bytes and types, not what they are for"},
 	{10, "tickets", "tickets are values; discovery carries them, groups and streams check them"},
 	{10, "internal/link", "frames on a stream need only the stream"},
@@ -78,7 +79,7 @@ var borders = []border{
 		"the libraries are for programs with any command line"},
 	{"testing", []string{"testnet", "internal/transport/transporttest"},
 		"testing registers flags and belongs to tests; these two packages are for tests"},
-	{"go.uber.org/goleak", nil, "for tests"},
+	{"go.uber.org/goleak", []string{"internal/leak"}, "for tests, and what only tests use"},
 	{"github.com/anishathalye/porcupine", []string{"groups/internal/sim"}, "for tests and the simulator"},
 	{"pgregory.net/rapid", nil, "for tests"},
 	{"net", []string{"internal/transport/p2p", "discovery", "cmd/...", "examples/..."},
