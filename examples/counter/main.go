@@ -98,11 +98,13 @@ func scan(input chan<- string) {
 
 // follow prints the sum whenever a command has been applied here, whoever sent it.
 func follow(ctx context.Context, group *groups.Group[int64, struct{}, int64]) {
+	watch := group.When().Committed()
 	for {
-		index, err := group.When().Committed().Advanced(ctx)
+		index, err := watch.Advanced(ctx)
 		if err != nil {
 			return
 		}
+		watch = group.When().Committed() // before the query, so that nothing is missed in between
 		if now, err := group.Query(ctx, struct{}{}, groups.Weak); err == nil {
 			fmt.Printf("= %d  (after %d commands)\n", now.Value, index)
 		}
