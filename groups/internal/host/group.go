@@ -42,6 +42,7 @@ type Group struct {
 	engine  core.Engine
 	machine Machine
 	store   logstore.Log // the engine's; the driver closes it
+	fresh   bool         // a durable store had nothing of the group when the node first used it
 	log     *slog.Logger
 	meter   *groupMetrics
 

@@ -57,6 +57,8 @@ type Service struct {
 	stopTicker context.CancelFunc
 	wg         sync.WaitGroup // ticker and retirements
 
+	stores inventories
+
 	mu      sync.Mutex // guards all following fields
 	groups  map[id.ID]*membership
 	closing bool
@@ -207,6 +209,7 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 	if err := cfg.Storage.Claim(s.node.ID()); err != nil {
 		return nil, nil, fmt.Errorf("groups: open the log of %s: %w", cfg.ID.Short(), err)
 	}
+	fresh, others := s.stores.join(cfg.Storage, cfg.ID)
 	notify := new(relay)
 	log, err := cfg.Storage.Open(cfg.ID, notify.persisted)
 	if err != nil {
@@ -242,6 +245,10 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 	machine, owner := build()
 	g = newGroup(s, cfg, engine, machine, log.Images())
 	g.store = log
+	if g.fresh = fresh; fresh && len(others) > 0 {
+		g.log.Warn("the store had nothing of this group, and holds others that nobody has joined on this node: another key, machine signature or setting makes another group",
+			"others", len(others), "such_as", others[0].Short())
+	}
 	for _, im := range images {
 		g.images.add(im)
 	}

@@ -55,6 +55,9 @@ func (g *Group) Note(s *State) string {
 	if s.Stuck != nil && s.Online {
 		notes = append(notes, "this member lags, and cannot get the state of the group: it "+s.Stuck.String())
 	}
+	if text := g.orphans(); text != "" {
+		notes = append(notes, text)
+	}
 	if s.Refused != "" && s.Online {
 		notes = append(notes, s.unwelcome())
 	}
