@@ -10,7 +10,8 @@ import (
 // The group never calls Apply concurrently with Apply or Query; it may call Query concurrently with Query.
 type Machine[C, Q, R any] interface {
 	// Signature identifies the machine and everything that changes its behaviour. It becomes part of the group's id, so
-	// members whose machines differ are in different groups. Change it when Apply changes.
+	// members whose machines differ are in different groups. Change it when Apply does something else with commands that
+	// may be in a log. The new group begins with nothing; "Changing a machine" in docs/groups.md says how to move the state.
 	Signature() id.ID
 
 	// Apply changes the state by one committed command and returns what Execute answers on the member that proposed it.
@@ -19,7 +20,8 @@ type Machine[C, Q, R any] interface {
 	// [PanicError]. cmd was decoded for this call: Apply may keep it.
 	Apply(ctx ApplyContext, cmd C) R
 
-	// Query reads the state. It must not change it. What it returns must not be changed by later Apply calls.
+	// Query reads the state. It must not change it. What it returns must not be changed by later Apply calls. It runs in the
+	// goroutine of the caller of Group.Query, which a panic reaches.
 	Query(q Q) R
 }
 

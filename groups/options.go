@@ -13,7 +13,8 @@ import (
 
 // Consensus holds the times and limits of a group's consensus protocol. Zero fields mean their defaults. All but Patience
 // are part of the group's id, exactly, so members that disagree are in different groups rather than in one that
-// misbehaves.
+// misbehaves. So a durable member that is started with another value is in another group, with nothing in it, and the old
+// one stays in the store: see "Changing a machine" in docs/groups.md.
 type Consensus struct {
 	// Heartbeat is how often a leader makes itself heard. Default 500 ms, at least 100 ms; rounded up to 100 ms.
 	Heartbeat time.Duration
@@ -125,7 +126,8 @@ type options struct {
 // Option changes how [Join] joins a group.
 type Option func(*options) error
 
-// WithConsensus sets times and limits of the consensus protocol. All members must use the same.
+// WithConsensus sets times and limits of the consensus protocol. All members must use the same, at all times: other values
+// make another group, see [Consensus].
 func WithConsensus(c Consensus) Option {
 	return func(o *options) error {
 		o.consensus = c
@@ -148,7 +150,8 @@ func WithPreference(p Preference) Option {
 // than half of that number, who are its first voters, so no two parts of a network can found it apart from each other, as
 // long as no more than that number of members, restarts of members without a durable log included, take part in the
 // founding. The default is 1: whoever is first founds it alone, and if two did so without knowing of each other, the two
-// histories merge when they meet. All members must use the same number.
+// histories merge when they meet. All members must use the same number; it is part of the group's id, so another one makes
+// another group, see [Consensus].
 func ExpectMembers(n int) Option {
 	return func(o *options) error {
 		if n < 1 {
@@ -166,7 +169,9 @@ func ExpectMembers(n int) Option {
 // quiet group and hundreds in a busy one.
 type Retention struct {
 	// Keep is how many of the latest entries are kept for members that fall behind, beside those that a reachable member
-	// still lacks. As long as the log is whole, members that join get the log. Default 10,000.
+	// still lacks. As long as the log is whole, members that join get the log. Default 10,000. A log on disk is cut down to
+	// that only when the state is written out, which is when Most entries have come since the last time, or when it has
+	// more than Keep and half of MostBytes: until then it may have up to about Most + Keep.
 	Keep int
 
 	// Most and MostBytes bound the log whoever lacks what is cut. While members fetch the state the log may grow to four
