@@ -12,7 +12,8 @@ import (
 
 // leaving is the state of a departure. A leader first hands over, since a leader that removes itself leaves the others
 // without one for an election timeout, or for good if there are only two; then it is removed by its successor like any
-// other member, and stays until it hears that it was.
+// other member, and stays until it hears that it was. One that is alone takes in first who is about to join: what it had
+// acknowledged would be lost.
 type leaving struct {
 	asked bool
 	keep  bool // the membership stays: only the calls and the leadership end
@@ -59,7 +60,7 @@ func (r *Replica) tickLeave() {
 		return
 	}
 	switch {
-	case v.done, r.rn == nil, r.table.Len() == 1:
+	case v.done, r.rn == nil, r.table.Len() == 1 && !r.expecting():
 		r.left()
 		return
 	case r.now-v.since >= leaveGiveUp:
@@ -81,6 +82,13 @@ func (r *Replica) tickLeave() {
 	if to, ok := r.reachableLeader(); ok {
 		r.send(to, &wire.Leave{Genesis: r.genesis, Member: r.self})
 	}
+}
+
+// expecting reports whether a peer is there that has no history yet, and so is about to ask for this one.
+func (r *Replica) expecting() bool {
+	return len(r.bondedIf(func(p *peer) bool {
+		return p.hello == nil || p.hello.Genesis.IsZero() && !p.hello.Leaving
+	})) > 0
 }
 
 // tickRetire takes the next step of a member that will be back.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,6 +159,41 @@ func TestLeaveOneAfterTheOther(t *testing.T) {
 			s.within(3*time.Second, "smaller group", func() bool { return len(s.leader().Status.Members) == left })
 		}
 		s.leave(s.leader())
+	}
+}
+
+// A founder that leaves while others are about to join takes them in first: what it had acknowledged is not lost. Those that
+// leave as well are not waited for.
+func TestLoneFounderLeaves(t *testing.T) {
+	t.Parallel()
+	alone := 0
+	for seed := uint64(1); seed <= 40; seed++ {
+		s := emptyStage(t, seed)
+		for i := range 3 {
+			s.Start(i, core.Normal, 1)
+		}
+		s.within(10*time.Second, "founder", func() bool { return s.leader() != nil && s.leader().Status.Online })
+		founder := s.leader()
+		if seed%4 == 0 {
+			for _, n := range s.nodes {
+				n.do(func() { n.eng.Leave(n.clock()) })
+			}
+			s.within(time.Second, "departure of all", func() bool {
+				return !slices.ContainsFunc(s.nodes, func(n *Node) bool { return !n.Left })
+			})
+			continue
+		}
+		s.add(founder, time.Second)
+		if len(founder.Status.Members) == 1 {
+			alone++
+		}
+		s.leave(founder)
+		if o := s.add(s.other(founder), 5*time.Second); o.Out != "2" {
+			t.Fatalf("seed %d: the others have %s, want 2", seed, o.Out)
+		}
+	}
+	if alone < 10 {
+		t.Errorf("the founder was alone when it left in %d runs only", alone)
 	}
 }
 
