@@ -73,6 +73,9 @@ func (r *rivalRun) log(n *Node) map[core.Index]string {
 
 // note keeps the logs of all histories, and sees that replicas agree.
 func (r *rivalRun) note(n *Node, e Entry) {
+	if n.Status == nil {
+		return // it begins anew before it has said anything
+	}
 	log := r.log(n)
 	if have, ok := log[e.Index]; ok && have != e.Cmd && r.broken == nil {
 		r.broken = fmt.Errorf("n%d applied %q at index %d of %x, others %q", n.Index, e.Cmd, e.Index, n.Status.Genesis[:4], have)
