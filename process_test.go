@@ -197,7 +197,7 @@ func median(all []time.Duration) (middle, longest time.Duration) {
 }
 
 // Two processes that share nothing but a name see each other, whether one was there before or both start at once. On a machine
-// that does nothing else that takes less than 200 ms, which is required only with MOSAIK_LONG=1.
+// that does nothing else, which MOSAIK_LONG=1 says that this is, that takes less than 200 ms; elsewhere the fastest try, 2 s.
 func TestTwoProcessesWithOnlyAName(t *testing.T) {
 	quiet, rounds := os.Getenv("MOSAIK_LONG") == "1", 5
 	if quiet {
@@ -230,6 +230,9 @@ func TestTwoProcessesWithOnlyAName(t *testing.T) {
 			t.Logf("both see each other after a median of %v, at most %v", middle, longest)
 			if quiet && middle > 200*time.Millisecond {
 				t.Errorf("a median of %v, want less than 200 ms", middle)
+			}
+			if fastest := slices.Min(took); fastest > 2*time.Second {
+				t.Errorf("the fastest of %d took %v", rounds, fastest)
 			}
 		})
 	}
