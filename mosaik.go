@@ -41,8 +41,8 @@ func ParsePeerAddr(text string) (PeerAddr, error) { return id.ParsePeerAddr(text
 // ErrClosed reports that the network was closed.
 var ErrClosed = node.ErrClosed
 
-// ErrIdentityInUse reports that another process on this host runs a node with the same identity on the same network. It
-// is known on Linux, from the same-host registry.
+// ErrIdentityInUse reports that this process or another on this host runs a node with the same identity on the same network.
+// It is known from the same-host registry, of other processes on Linux only.
 var ErrIdentityInUse = discovery.ErrIdentityInUse
 
 // Reach says how far a node makes itself known.

@@ -238,6 +238,55 @@ func TestTwoProcessesWithOnlyAName(t *testing.T) {
 	}
 }
 
+// Nobody opens a node twice in one process, on one network, until it is closed. Whoever stays out of the registry may.
+func TestIdentityInUseHere(t *testing.T) {
+	t.Parallel()
+	const network = "identity in use here"
+	dir := registryDir(t)
+	try := func(network, seed string, opts ...mosaik.Option) (*mosaik.Network, error) {
+		return mosaik.New(t.Context(), network, append(opts, mosaik.WithSeed(seed), mosaik.WithListen("127.0.0.1:0"),
+			mosaik.WithDiscovery(discovery.Config{RegistryDir: dir}))...)
+	}
+	first, err := try(network, "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	refused := func(when string) {
+		t.Helper()
+		net, err := try(network, "one")
+		if err == nil {
+			net.Close()
+		}
+		if !errors.Is(err, mosaik.ErrIdentityInUse) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	refused("a second node")
+	for name, args := range map[string]struct {
+		network, seed string
+		opts          []mosaik.Option
+	}{
+		"another network":  {"another network", "one", nil},
+		"another identity": {network, "two", nil},
+		"no registry":      {network, "one", []mosaik.Option{mosaik.WithoutRegistry()}},
+	} {
+		net, err := try(args.network, args.seed, args.opts...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		net.Close()
+	}
+	refused("after others came and went")
+	first.Close()
+	again, err := try(network, "one")
+	if err != nil {
+		t.Fatalf("after the first was closed: %v", err)
+	}
+	again.Close()
+}
+
 // Nobody opens a node that another process on this host runs, as long as that lives.
 func TestIdentityInUse(t *testing.T) {
 	if runtime.GOOS != "linux" {

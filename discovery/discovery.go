@@ -98,6 +98,7 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 		}
 	}
 	if d.count, err = newMetrics(env.Metrics, env.Network); err != nil {
+		d.shelf.release()
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
 	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
@@ -237,6 +238,7 @@ func (d *Discovery) end() {
 	}
 	d.mu.Unlock()
 	d.tasks.Wait()
+	d.shelf.release()
 	d.store.flush()
 	d.bell.close()
 	d.count.withdraw()

@@ -26,10 +26,10 @@ type shelf struct {
 	stopped chan struct{}        // closed when runShelf has ended
 }
 
-// ErrIdentityInUse reports that another process on this host runs a node with the same identity on the same network.
+// ErrIdentityInUse reports that this process or another on this host runs a node with the same identity on the same network.
 var ErrIdentityInUse = errors.New("the identity is in use")
 
-// holderGrace is how long the end of another process with this node's identity is waited for: it may just be ending.
+// holderGrace is how long the end of another node with this node's identity is waited for: it may just be ending.
 const holderGrace = time.Second
 
 func (d *Discovery) openShelf() (*shelf, error) {
@@ -50,7 +50,8 @@ func (d *Discovery) openShelf() (*shelf, error) {
 			errs = append(errs, err)
 			continue
 		}
-		if err := free(reg); err != nil {
+		if err := claim(reg); err != nil {
+			s.release()
 			return nil, err
 		}
 		s.dirs = append(s.dirs, dir)
@@ -66,12 +67,12 @@ func (d *Discovery) openShelf() (*shelf, error) {
 	return s, nil
 }
 
-// free makes sure that no other process runs this node.
-func free(reg *registry.Registry) error {
+// claim makes sure that nobody else on this host runs this node.
+func claim(reg *registry.Registry) error {
 	for end := time.Now().Add(holderGrace); ; time.Sleep(10 * time.Millisecond) {
-		pid, held := reg.Holder()
+		pid, ok := reg.Claim()
 		switch {
-		case !held:
+		case ok:
 			return nil
 		case time.Now().After(end):
 			return fmt.Errorf("discovery: %w: process %d on this host runs this node", ErrIdentityInUse, pid)
@@ -173,6 +174,16 @@ func (s *shelf) close() {
 		if err := reg.Withdraw(); err != nil {
 			s.d.log.Warn("not removed from the same-host registry", "err", err)
 		}
+	}
+}
+
+// release lets others run this node. Nothing is published any more.
+func (s *shelf) release() {
+	if s == nil {
+		return
+	}
+	for _, reg := range s.regs {
+		reg.Release()
 	}
 }
 

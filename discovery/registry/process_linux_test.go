@@ -63,8 +63,8 @@ func TestFilesOfDeadProcesses(t *testing.T) {
 	}
 
 	writeAs(t, a, 1, alive)
-	if pid, ok := a.Holder(); !ok || pid != alive.PID {
-		t.Errorf("of a living process: holder %d, %v", pid, ok)
+	if pid, ok := a.Claim(); ok || pid != alive.PID {
+		t.Errorf("of a living process: holder %d, claimed %v", pid, ok)
 	}
 
 	reused := alive
@@ -83,9 +83,10 @@ func TestFilesOfDeadProcesses(t *testing.T) {
 	for !alive.gone() { // ended, and not waited for
 		time.Sleep(time.Millisecond)
 	}
-	if pid, ok := a.Holder(); ok {
+	if pid, ok := a.Claim(); !ok {
 		t.Errorf("of a killed process: holder %d", pid)
 	}
+	a.Release()
 	child.Wait()
 	writeAs(t, a, 3, elsewhere)
 	if got := listed(t, a); len(got) != 1 {

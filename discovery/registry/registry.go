@@ -161,16 +161,6 @@ func (r *Registry) Publish(addr id.PeerAddr) error {
 	return nil
 }
 
-// Holder returns the number of another process that is known to live and has published this node's identity, and false if
-// there is none. It is to be called before Publish.
-func (r *Registry) Holder() (pid int, ok bool) {
-	f, err := r.read(r.self.String())
-	if err != nil || f.process == thisProcess() || !f.process.lives() {
-		return 0, false
-	}
-	return f.process.PID, true
-}
-
 // Touch says that this node's file is still valid. It reports false if the file is gone.
 func (r *Registry) Touch() bool {
 	now := time.Now()

@@ -109,6 +109,34 @@ func TestPublishAndList(t *testing.T) {
 	}
 }
 
+// A node is claimed once in a process, whether or not its file is there, until it is released by whoever claimed it.
+func TestClaim(t *testing.T) {
+	t.Parallel()
+	dir := base(t)
+	a, again, other := open(t, dir, 1), open(t, dir, 1), open(t, dir, 2)
+	elsewhere := open(t, base(t), 1)
+	for _, r := range []*Registry{a, a, other, elsewhere} {
+		if pid, ok := r.Claim(); !ok {
+			t.Errorf("held by %d", pid)
+		}
+		defer r.Release()
+	}
+	for range 2 {
+		if pid, ok := again.Claim(); ok || pid != os.Getpid() {
+			t.Errorf("claimed twice: %d, %v", pid, ok)
+		}
+		again.Release() // is not its own
+		if err := a.Publish(addrOf(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.Release()
+	if pid, ok := again.Claim(); !ok {
+		t.Errorf("after its release, with its file still there: held by %d", pid)
+	}
+	again.Release()
+}
+
 func TestTouch(t *testing.T) {
 	t.Parallel()
 	dir := base(t)
