@@ -2,6 +2,7 @@ package groups_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -81,6 +82,25 @@ func TestJoinRefuses(t *testing.T) {
 				t.Errorf("want an error with %q, got: %v", want, err)
 			}
 		}
+	})
+}
+
+// A founder that closes as soon as it has a command acknowledged takes the other in first, which has the command then.
+func TestCloseOfLoneFounder(t *testing.T) {
+	simulated(t, 2, func(t *testing.T, net *testnet.Sim) {
+		net.DiscoverAll(t.Context())
+		key := groups.RandomKey()
+		gs := []*counterGroup{join(t, net.Node(0), key), join(t, net.Node(1), key)}
+		net.WaitFor("a founder", func() bool { return gs[0].IsLeader() || gs[1].IsLeader() })
+		if gs[1].IsLeader() {
+			slices.Reverse(gs)
+		}
+		execute(t, gs[0], 3)
+		if err := gs[0].Close(); err != nil {
+			t.Error(err)
+		}
+		execute(t, gs[1], 4)
+		equal(t, "sum", query(t, gs[1], groups.Strong).Value, 7)
 	})
 }
 
