@@ -31,7 +31,7 @@ func TestPricesAddUp(t *testing.T) {
 		t.Error("the first line does not say what was sent")
 	}
 	sent := make(map[string][2]int) // by peer: items and drops, as the producer has them
-	for _, m := range regexp.MustCompile(`(?m)^  \w+ to (\w+), .*, items: (\d+), bytes: .*?(?:, dropped: (\d+))?, keys`).FindAllStringSubmatch(out.String(), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^  \w+ to (\w+) \(\d+\), .*, items: (\d+), bytes: .*?(?:, dropped: (\d+))?, keys`).FindAllStringSubmatch(out.String(), -1) {
 		sent[m[1]] = [2]int{number(m[2]), number(m[3])}
 	}
 	lines := regexp.MustCompile(`(?m)^(.{12}) (\w+) received map\[(.*)\], missed (\d+)$`).FindAllStringSubmatch(out.String(), -1)

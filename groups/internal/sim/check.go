@@ -74,6 +74,7 @@ type observer struct {
 	logs    map[core.GenesisID]map[core.Index]Entry // what stands at each index, on whatever replica
 	seen    map[*Node]seenLog
 	leaders map[string]core.MemberID // by history and term
+	in      map[*Node]core.GenesisID // the history that it is part of
 	members map[*Node]map[core.MemberID]bool
 	gone    map[*Node]map[core.MemberID]bool
 	broken  error
@@ -85,6 +86,7 @@ func newObserver() *observer {
 	return &observer{
 		logs: make(map[core.GenesisID]map[core.Index]Entry), seen: make(map[*Node]seenLog),
 		leaders: make(map[string]core.MemberID),
+		in:      make(map[*Node]core.GenesisID),
 		members: make(map[*Node]map[core.MemberID]bool), gone: make(map[*Node]map[core.MemberID]bool),
 	}
 }
@@ -112,6 +114,11 @@ func (b *observer) notice(n *Node) {
 		}
 		b.leaders[key] = st.Member
 	}
+	if b.in[n] != st.Genesis {
+		b.in[n] = st.Genesis // in which one that never began in the other may be a member under the same id
+		delete(b.gone, n)
+		delete(b.members, n)
+	}
 	now := make(map[core.MemberID]bool)
 	for _, m := range st.Members {
 		now[m.ID] = true
@@ -128,9 +135,6 @@ func (b *observer) notice(n *Node) {
 		}
 	}
 	b.members[n] = now
-	if len(st.Members) == 0 {
-		delete(b.gone, n) // in no history
-	}
 }
 
 // compare looks at what the nodes have applied since the last time: the same at each index, without a gap.
