@@ -237,10 +237,9 @@ func (r *Replica) sendRaft(m *raftpb.Message) {
 	}
 }
 
-// holdBack reports whether a member that would rather not lead keeps its candidacy to itself for now.
-func (r *Replica) holdBack() bool {
-	return r.cfg.Preference == Observer || r.now < r.leadAt+reluctantFactor*r.cfg.ElectionTimeout
-}
+// holdBack reports whether a member that would rather not lead keeps its candidacy to itself for now. That goes for an
+// observer as well: one that votes has saved the group, and may be the only one with the whole log.
+func (r *Replica) holdBack() bool { return r.now < r.leadAt+reluctantFactor*r.cfg.ElectionTimeout }
 
 // noticeSoft compares the library's state with what was last seen.
 func (r *Replica) noticeSoft(rd *raft.Ready) {
