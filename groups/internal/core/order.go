@@ -11,6 +11,9 @@ import (
 // that was begun, instead of waiting for voters that the operator gave up. One whose log goes on beyond it stays: what it
 // has may be acknowledged. It comes along once there is a majority, or proof that there will be none, or another order;
 // then its commands do.
+//
+// The log is given up with the move, so there must be somebody who leads the other history, to take the member in. Others
+// of that history may just be about to join it themselves, and hold nothing.
 
 // followOrder goes over to a history that was forked off by order, if a majority has been missed for a while.
 func (r *Replica) followOrder() bool {
@@ -18,7 +21,8 @@ func (r *Replica) followOrder() bool {
 		return false
 	}
 	for _, who := range r.bonded() {
-		if h := r.peers[who].hello; h != nil && !h.Genesis.IsZero() && h.Genesis != r.genesis && r.tookOver(h.Parents) {
+		h := r.peers[who].hello
+		if h != nil && h.Leader == who && !h.Genesis.IsZero() && h.Genesis != r.genesis && !r.isGone(h.Genesis) && r.tookOver(h.Parents) {
 			r.moveTo(wire.Gone{From: r.genesis, Into: h.Genesis, Round: r.newRound()}, false)
 			return true
 		}
