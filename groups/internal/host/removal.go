@@ -27,10 +27,11 @@ func (g *Group) Remove(ctx context.Context, done <-chan struct{}, peer id.PeerID
 			return sent, s.Ended
 		case s.bonded(peer):
 			return sent, errors.New("the peer is connected: a live member leaves by itself")
-		case !s.member(peer) && sent:
+		case s.member(peer) || !s.Online: // one that has just moved or is catching up does not know all members
+		case sent:
 			g.log.Info("the member was removed by request", "peer", peer.Short())
 			return true, nil
-		case !s.member(peer) && s.Role != core.RoleBlank:
+		default:
 			return false, errors.New("the peer is no member")
 		}
 		_, err := g.Ask(ctx, done, &core.Question{Kind: core.AskRemove, Peer: peer})
