@@ -119,7 +119,10 @@ func (r *Replica) planMembers() {
 	if r.cfg.Flaws.HastyRemoval {
 		op, ok = hastyPlan(states, op, ok)
 	}
-	ok = ok && (r.confirmed(op) || r.cfg.Flaws.HastyRemoval)
+	if r.cfg.Flaws.RashExpelling {
+		op, ok = r.rashPlan(op, ok)
+	}
+	ok = ok && (r.confirmed(op) || r.cfg.Flaws.HastyRemoval || r.cfg.Flaws.RashExpelling)
 	if r.now-l.committedAt >= r.cfg.Tick {
 		l.commit, l.committedAt = r.commits, r.now
 	}

@@ -84,6 +84,7 @@ func (s *Scenario) fault() {
 		} else if x.Alive && !x.Left {
 			s.Stats.Leaves++
 			w.tracef("%v leaves", x)
+			x.leaves = true
 			x.do(func() { x.eng.Leave(x.clock()) })
 			s.retire(x)
 		}

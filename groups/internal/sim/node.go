@@ -47,6 +47,7 @@ type Node struct {
 
 	Status  *core.Status
 	Left    bool
+	leaves  bool // it was told to
 	Fatal   error
 	images  map[uint64]*snapshot // by mark
 	at      map[uint64]uint64    // raft index of each, with a disk
@@ -67,6 +68,7 @@ type Entry struct {
 
 type bond struct {
 	epoch uint64
+	since time.Duration
 	last  time.Duration // arrival of the latest message, so that order is kept
 }
 

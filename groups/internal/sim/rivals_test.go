@@ -23,20 +23,6 @@ type rivalRun struct {
 	seq     int
 }
 
-// isolate cuts all links between machines of different parts.
-func (w *World) isolate(part func(i int) int, n int) {
-	for i := range n {
-		for j := range n {
-			if part(i) != part(j) {
-				w.Cut(i, j)
-				if i < len(w.nodes) && j < len(w.nodes) {
-					w.breakBond(w.nodes[i], w.nodes[j], true)
-				}
-			}
-		}
-	}
-}
-
 func (r *rivalRun) client(c int) {
 	w := r.w
 	if r.stopped {

@@ -17,6 +17,7 @@ type Scenario struct {
 	Length time.Duration // of the part with faults, in virtual time
 	Check  time.Duration // limit for checking the history, in real time
 	Disks  Disks
+	Expels bool // members want others taken out that they do not see
 
 	World   *World
 	History []*Op
@@ -39,6 +40,7 @@ type Stats struct {
 	Wiped, Blackouts, Closes                                                 int // with disks
 	Witnessed                                                                int // histories that were too hard for porcupine
 	Rested                                                                   int // ticks of engines at rest
+	Expelled                                                                 int // members were taken out because somebody wanted it
 }
 
 // Add sums up.
@@ -58,6 +60,7 @@ func (s *Stats) Add(o Stats) {
 	s.Blackouts += o.Blackouts
 	s.Closes += o.Closes
 	s.Rested += o.Rested
+	s.Expelled += o.Expelled
 }
 
 // Run plays a scenario to its end and returns the first violation of what a group promises.
@@ -99,6 +102,16 @@ func (s *Scenario) Run() error {
 		w.Net.Duplicate = float64(w.Rng.IntN(5)) / 100
 	}
 	s.faultLater()
+	if s.Expels {
+		s.expelLater()
+		v := newSpared()
+		w.Notice = func(n *Node) {
+			s.eyes.notice(n)
+			if err := v.look(n); err != nil {
+				s.eyes.fail("%w", err)
+			}
+		}
+	}
 	if s.Seed%3 == 0 {
 		s.lulls()
 	}

@@ -188,7 +188,7 @@ func (w *World) connectLater(a, b *Node) {
 		w.tracef("bond %v %v", a, b)
 		for _, pair := range [][2]*Node{{a, b}, {b, a}} {
 			x, y := pair[0], pair[1]
-			x.bonds[y.Index] = &bond{epoch: epoch, last: w.now}
+			x.bonds[y.Index] = &bond{epoch: epoch, since: w.now, last: w.now}
 			x.do(func() { x.eng.PeerUp(x.clock(), y.Peer) })
 		}
 	})
@@ -219,6 +219,20 @@ func (w *World) Cut(from, to int) {
 			w.breakBond(w.nodes[from], w.nodes[to], false)
 		}
 	})
+}
+
+// isolate cuts all links between machines of different parts.
+func (w *World) isolate(part func(i int) int, n int) {
+	for i := range n {
+		for j := range n {
+			if part(i) != part(j) {
+				w.Cut(i, j)
+				if i < len(w.nodes) && j < len(w.nodes) {
+					w.breakBond(w.nodes[i], w.nodes[j], true)
+				}
+			}
+		}
+	}
 }
 
 // Heal ends all cuts.
