@@ -51,19 +51,32 @@ func (r *rivalRun) order(n *Node) (bool, error) {
 	return true, nil
 }
 
+// orderRun says what playOrders plays.
+type orderRun struct {
+	tune func(*core.Config)
+	// rough has members be cut off from each other as well. Some have no disk, and these never go down; one may not vote.
+	rough bool
+}
+
 // playOrders plays a durable group whose machines crash and come back, alone or together, while an operator who knows
 // nothing recovers the group on some of those that are down. orders counts how often.
-func playOrders(t *testing.T, seed uint64, tune func(*core.Config)) (r *rivalRun, orders int, err error) {
+func playOrders(t *testing.T, seed uint64, x orderRun) (r *rivalRun, orders int, err error) {
 	cryptotest.SetGlobalRandom(t, seed)
 	w := New(seed, Network{Delay: time.Millisecond, Jitter: 10 * time.Millisecond})
-	w.Tune = tune
+	w.Tune = x.tune
 	if *trace {
 		w.Keep()
 	}
 	r = &rivalRun{w: w, n: 2 + w.Rng.IntN(4), logs: make(map[core.GenesisID]map[core.Index]string)}
 	for i := range r.n {
-		w.Disks[i] = w.newDisk()
-		w.Start(i, core.Normal, r.n)
+		pref := core.Normal
+		if i < 2 || !x.rough || w.Rng.IntN(3) > 0 {
+			w.Disks[i] = w.newDisk()
+		}
+		if i == 3 && x.rough && w.Rng.IntN(2) == 0 {
+			pref = core.Observer
+		}
+		w.Start(i, pref, r.n)
 	}
 	w.Applied, w.Loaded = r.note, r.load
 	w.Notice = func(n *Node) {
@@ -77,8 +90,13 @@ func playOrders(t *testing.T, seed uint64, tune func(*core.Config)) (r *rivalRun
 	w.Run(time.Duration(4+w.Rng.IntN(8)) * time.Second)
 	for range 2 + w.Rng.IntN(5) {
 		for range 1 + w.Rng.IntN(r.n) {
-			w.Crash(w.nodes[w.Rng.IntN(r.n)], w.Rng.IntN(3) == 0)
+			if n := w.nodes[w.Rng.IntN(r.n)]; n.disk != nil {
+				w.Crash(n, w.Rng.IntN(3) == 0)
+			}
 			w.Run(time.Duration(w.Rng.IntN(3000)) * time.Millisecond)
+		}
+		if x.rough && w.Rng.IntN(2) == 0 {
+			r.part()
 		}
 		w.Run(time.Duration(w.Rng.IntN(8000)) * time.Millisecond)
 		for _, i := range w.Rng.Perm(r.n) {
@@ -96,8 +114,12 @@ func playOrders(t *testing.T, seed uint64, tune func(*core.Config)) (r *rivalRun
 				w.Start(i, core.Normal, r.n)
 				w.Run(time.Duration(w.Rng.IntN(6000)) * time.Millisecond)
 			}
+			if x.rough && w.Rng.IntN(4) == 0 {
+				w.Heal()
+			}
 		}
 	}
+	w.Heal()
 	for i, n := range w.nodes {
 		if !n.Alive {
 			r.past = append(r.past, n)
@@ -114,22 +136,33 @@ func playOrders(t *testing.T, seed uint64, tune func(*core.Config)) (r *rivalRun
 	return r, orders, errors.Join(r.broken, r.once(false), r.linearizable())
 }
 
+// part cuts the machines into up to three parts, and ends the bonds between them.
+func (r *rivalRun) part() {
+	of := make([]int, r.n)
+	for i := range of {
+		of[i] = r.w.Rng.IntN(3)
+	}
+	r.w.isolate(func(i int) int { return of[i] }, r.n)
+}
+
 // TestOrders plays durable groups that are recovered by order, on any member, with or without need, once or on several: in
 // the end there is one history with every acknowledged command in it exactly once, or handed to the application.
 func TestOrders(t *testing.T) {
-	for name, tune := range map[string]func(*core.Config){"whole logs": nil, "cut logs": cutting} {
+	for name, x := range map[string]orderRun{
+		"whole logs": {}, "cut logs": {tune: cutting}, "rough": {rough: true}, "rough cut": {tune: cutting, rough: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			orders, done, followed := 0, 0, 0
 			for seed := *first; seed < *first+uint64(*seeds); seed++ {
-				r, n, err := playOrders(t, seed, tune)
-				orders += n
+				r, ordered, err := playOrders(t, seed, x)
+				orders += ordered
 				for _, o := range r.history {
 					if o.OK {
 						done++
 					}
 				}
-				for _, x := range append(r.past, r.w.nodes...) {
-					for _, news := range x.News {
+				for _, n := range append(r.past, r.w.nodes...) {
+					for _, news := range n.News {
 						if news.Kind == core.NewsFollowed {
 							followed++
 						}
