@@ -63,8 +63,9 @@ func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
 	case m.Peek, r.table.Get(r.self) == nil: // one that is only about to join has no say
 	case m.Reason == wire.Proven:
 		// Proof holds for all. But it may be about voters of the past, which one that knows later ones sees. One that knows no
-		// more than the other must not stand in its way: it may never get the proof itself.
-		s.Refused = !lost && (r.lead != 0 || r.handed > m.Known)
+		// more than the other must not stand in its way: it may never get the proof itself. Nor must one according to whom
+		// nothing can go on without the other, who may not know that its log is committed as far as that.
+		s.Refused = !lost && (r.lead != 0 || r.handed > m.Known && !r.indispensable(from))
 	case m.Reason == wire.Availability:
 		s.Refused = r.cfg.AvailabilityFirst == 0 || r.lead != 0
 	default:
@@ -77,6 +78,17 @@ func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
 		r.seal(m.Round)
 	}
 	r.send(from, s)
+}
+
+// indispensable reports whether the voters that this member knows have no majority without a peer, as the member that it is
+// now, so that it holds whatever they may have acknowledged.
+func (r *Replica) indispensable(who id.PeerID) bool {
+	h := r.peers[who].hello
+	if h == nil || h.Genesis != r.genesis {
+		return false
+	}
+	row, voters := r.table.Get(h.Member), r.table.Voters()
+	return row != nil && row.Voter && row.Peer == who && voters-1 < voters/2+1
 }
 
 // ahead reports whether a muster of this member goes before that of another one, so that not both lead to a fork: the one
