@@ -126,7 +126,7 @@ func (f *fetch) run(s Snapshotter) ([]byte, error) {
 			f.ask(a)
 		}
 		if err := plan.Err(); err != nil {
-			return nil, err
+			return nil, &unserved{err}
 		}
 		if f.manifest == nil {
 			if f.manifest, f.raw = plan.Manifest(); f.manifest != nil {

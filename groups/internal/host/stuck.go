@@ -100,6 +100,22 @@ func (g *Group) advanced() {
 	}
 }
 
+// unserved is why a fetch failed that nobody served: nothing is wrong with this member, so the next one may well succeed.
+type unserved struct{ error }
+
+func (e *unserved) Unwrap() error { return e.error }
+
+// fetchProgressed notes that there is more of the state here than before.
+func (g *Group) fetchProgressed() {
+	old := g.lack.stuck
+	if old == nil {
+		return
+	}
+	if _, is := errors.AsType[*unserved](old.Own); is && len(old.Peers) == 0 {
+		g.setStuck(nil)
+	}
+}
+
 // fetchFailed notes that a fetch of the state at a raft index has.
 func (g *Group) fetchFailed(err error, index uint64) {
 	s := Stuck{Since: g.svc.now(), now: g.svc.now}
@@ -185,6 +201,7 @@ func (g *Group) watchLack(now time.Duration) {
 	l, st := &g.lack, g.State()
 	if st.Fetch != nil && st.Fetch.Done != l.done {
 		l.moved, l.done = now, st.Fetch.Done
+		g.fetchProgressed()
 	}
 	if st.Online || st.Leader.IsZero() || st.Role == core.RoleLeader || l.moved == 0 {
 		l.moved = now

@@ -68,3 +68,51 @@ func TestFailedFetchThatIsNotNeeded(t *testing.T) {
 		})
 	}
 }
+
+// A member whose last fetch nobody served gets on as soon as another one brings anything. If its own machine was to blame,
+// that another fetch brings something says nothing.
+func TestStuckUntilTheNextFetchBringsSomething(t *testing.T) {
+	t.Parallel()
+	nobody := errors.New("nobody has it")
+	for name, x := range map[string]struct {
+		failure error
+		stuck   bool
+	}{"not served": {&unserved{nobody}, false}, "its own fault": {nobody, true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				e := &lineEngine{}
+				lags := core.Status{Role: core.RoleFollower, Leader: id.PeerID{1}, RaftIndex: 1}
+				var g *Group
+				do := func() { g.fetchFailed(x.failure, 50) }
+				e.before = func(*core.Output) {
+					do()
+					do = func() {}
+				}
+				e.status = &lags
+				g = newTestGroup(t, e, &sumMachine{}, GroupConfig{})
+				tick := func() {
+					g.tick(0, new(bond.Round))
+					synctest.Wait()
+				}
+				tick()
+				if s := g.State().Stuck; s == nil || !errors.Is(s.err(), nobody) {
+					t.Fatalf("stuck: %v", s)
+				}
+				do = g.fetchBegins
+				tick()
+				if g.State().Stuck == nil {
+					t.Fatal("gets on before there is anything")
+				}
+				more := lags
+				more.Fetch = &core.FetchStatus{Done: 10, Total: 20}
+				do = func() { e.status = &more }
+				tick()
+				tick()
+				if stuck := g.State().Stuck != nil; stuck != x.stuck {
+					t.Errorf("stuck: %v", stuck)
+				}
+			})
+		})
+	}
+}
