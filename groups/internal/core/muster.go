@@ -65,7 +65,8 @@ func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
 		// Proof holds for all. But it may be about voters of the past, which one that knows later ones sees. One that knows no
 		// more than the other must not stand in its way: it may never get the proof itself. Nor must one according to whom
 		// nothing can go on without the other, who may not know that its log is committed as far as that.
-		s.Refused = !lost && (r.lead != 0 || r.handed > m.Known && !r.indispensable(from))
+		now := !r.replaying() // knows who the voters are
+		s.Refused = !(now && lost) && (r.lead != 0 || r.commits > m.Known && !(now && r.indispensable(from)))
 	case m.Reason == wire.Availability:
 		s.Refused = r.cfg.AvailabilityFirst == 0 || r.lead != 0
 	default:

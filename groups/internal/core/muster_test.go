@@ -40,14 +40,17 @@ func TestMusterIsRefusedByThoseWhoKnowBetter(t *testing.T) {
 	for name, x := range map[string]struct {
 		more    int // how much more of the log the one who asks knows
 		proof   bool
+		replays bool // the one who is asked knows that so much and one entry more is committed, and has yet to go through it
 		own     bool // the one who is asked musters too
 		first   bool // and has the lower id
 		refused bool
 	}{
-		"knows more":                                   {more: -1, refused: true},
-		"knows as much":                                {},
-		"knows less":                                   {more: 1},
-		"knows more, and sees the proof":               {more: -1, proof: true},
+		"knows more":                     {more: -1, refused: true},
+		"knows as much":                  {},
+		"knows less":                     {more: 1},
+		"knows more, and sees the proof": {more: -1, proof: true},
+		"replays more, and sees a proof of the past": {proof: true, replays: true, refused: true},
+		"replays less":                                 {more: 1, proof: true, replays: true},
 		"musters too, and knows more":                  {more: -1, proof: true, own: true, refused: true},
 		"musters too, and knows less":                  {more: 1, proof: true, own: true, first: true},
 		"musters too, knows as much, has the first id": {proof: true, own: true, first: true, refused: true},
@@ -86,6 +89,9 @@ func TestMusterIsRefusedByThoseWhoKnowBetter(t *testing.T) {
 				if s, is := m.(*wire.Standing); is {
 					answer = s
 				}
+			}
+			if x.replays {
+				r.commits++
 			}
 			const round = 7
 			r.Receive(c.now, other.peer, &wire.Muster{Genesis: r.genesis, Round: round, Reason: wire.Proven, Known: r.handed + uint64(x.more)})
@@ -137,5 +143,33 @@ func TestFollowersDoNotMuster(t *testing.T) {
 	f.flush()
 	if !refused || f.eng.recovery.sealed(c.now) || l.status.Role != RoleLeader {
 		t.Fatalf("refused: %v, standing still: %v", refused, f.eng.recovery.sealed(c.now))
+	}
+}
+
+// A member that has yet to go through its log, as after a restart, takes voters for dead that were replaced long ago. It does
+// nothing about that before it knows who the voters are. Found by a fault run.
+func TestNoMusterWhileReplaying(t *testing.T) {
+	t.Parallel()
+	c := newCluster()
+	c.form("a", "b", "c")
+	one := c.node("a")
+	for _, n := range c.nodes {
+		if n != one {
+			c.unbond(one, n, true)
+			one.eng.tombs[n.eng.self] = "said farewell"
+		}
+	}
+	if !c.until(10*time.Second, func() bool { return one.eng.lead == 0 }) {
+		t.Fatal("there is a leader without a majority")
+	}
+	r, genesis := one.eng, one.eng.genesis
+	r.commits++ // as if there were more to go through
+	c.pass(10 * time.Second)
+	if r.genesis != genesis || r.recovery.muster != nil {
+		t.Fatal("recovers the group while it goes through its log")
+	}
+	r.commits--
+	if !c.until(10*time.Second, func() bool { return r.genesis != genesis }) {
+		t.Fatal("does not recover the group")
 	}
 }

@@ -250,6 +250,9 @@ func (r *Replica) tickRecovery() {
 		return
 	}
 	r.tickMuster()
+	if r.replaying() {
+		return
+	}
 	if r.lead != 0 && !v.look && v.lost == 0 {
 		return
 	}
@@ -306,6 +309,10 @@ func (r *Replica) turn(there []id.PeerID) time.Duration {
 	}
 	return time.Duration(first) * musterPatience
 }
+
+// replaying reports whether this member has yet to go through entries of which it knows that they are committed, as after a
+// restart. Until then the voters that it knows are those of the past: that they are gone for good proves nothing.
+func (r *Replica) replaying() bool { return r.rn != nil && r.handed < r.commits }
 
 // joining reports whether this member has not come as far in the log as to find itself there.
 func (r *Replica) joining() bool { return r.rn != nil && r.table.Get(r.self) == nil }

@@ -197,6 +197,8 @@ func (r *Replica) whyNoLeader() string {
 	}
 	text := fmt.Sprintf("no majority: %d of %d voters are here, %d are needed; missing: %s", here, voters, need, strings.Join(names, ", "))
 	switch lost := r.provenLost(); {
+	case r.replaying():
+		text += "; but this member has yet to go through its log, and the voters may be others by now"
 	case r.recovery.sealed(r.now):
 		text += "; recovering: the survivors stand still until one of them goes on"
 	case lost:
