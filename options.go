@@ -22,8 +22,8 @@ type Option func(*node.Config) error
 // WithSeed derives the node's identity from a text: the same text gives the same [PeerID] on every machine. Whoever
 // knows the text can pose as the node, so it is for well-known nodes on trusted networks; elsewhere use [WithPrivateKey].
 // Two nodes must never run with one identity at the same time. On one host [New] fails with [ErrIdentityInUse] if this
-// process or another has the node open. Elsewhere peers keep to the one that was opened last, and the other is told, by an event of
-// kind discovery.DuplicateIdentity, in its log and in discovery.Status.
+// process or another has the node open. Elsewhere peers keep to the one that was opened last, and the other is told, by an
+// event of kind discovery.DuplicateIdentity, in its log and in discovery.Status.
 func WithSeed(seed string) Option {
 	return func(c *node.Config) error {
 		if seed == "" {

@@ -243,8 +243,9 @@ func (g *Group[C, Q, R]) usable(ctx context.Context) error {
 // handles of this node to the group go on. The last one leaves the group: leadership is handed over, the others remove
 // this member, and calls under way end first. A member that is alone takes in those that it has a bond with and that are
 // about to join, so that they have what it acknowledged; if there are none, a group in memory ends with it. All that is
-// waited for, for five seconds at most; the network's Close does the same for all groups. With durable storage the membership stays, for the next start: only [Group.Leave] ends it. Close
-// is idempotent, and every call returns after the end, with the same error.
+// waited for, for five seconds at most; the network's Close does the same for all groups. With durable storage the
+// membership stays, for the next start: only [Group.Leave] ends it. Close is idempotent, and every call returns after the
+// end, with the same error.
 //
 // The only error is [ErrMachineBusy]: the group is over, but a method of the machine has not returned. What is left is
 // done when it returns.

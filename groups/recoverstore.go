@@ -57,9 +57,10 @@ func InspectStore(ctx context.Context, store logstore.Store) ([]StoredGroup, err
 // that runs. plan is one of [InspectStore]; RecoverStore refuses if the store holds something else by now.
 //
 // It is the last resort for a group whose other voters are lost for good. When the node starts again it is the only
-// voter, with all that its log holds, committed or not, and others join it. Do this on one node only: the one whose log
-// has the highest term, and among those the one that reaches farthest. If several go on, or if the lost voters come
-// back after all, there are several histories, which merge when they meet.
+// voter, with all that its log holds, committed or not, and others join it, those of the old history too if they find no
+// majority and their logs hold nothing more. Do this on one node only: the one whose log has the highest term, and among
+// those the one that reaches farthest. If several go on, or if the lost voters come back after all, there are several
+// histories, which merge when they meet.
 //
 // It happens as a whole or not at all, whatever interrupts it. After an error it has not happened, unless the error came
 // from the disk; then look at the store again.

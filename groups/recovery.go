@@ -110,8 +110,9 @@ func (g *Group[C, Q, R]) RecoveryPlan(ctx context.Context) (Plan, error) {
 // over, see [Group.Divergences].
 //
 // Recover refuses if the group has a majority, if the survivors are not those of the plan any more, and if one of them
-// sees a leader, as a leader that has just lost its majority does for up to an election timeout. It returns when the founder of the plan has been told to go on; wait with When().Online for the rest. If
-// it fails nothing has changed, except that after an end of ctx the recovery may still happen.
+// sees a leader, as a leader that has just lost its majority does for up to an election timeout. It returns when the
+// founder of the plan has been told to go on; wait with When().Online for the rest. If it fails nothing has changed, except
+// that after an end of ctx the recovery may still happen.
 func (g *Group[C, Q, R]) Recover(ctx context.Context, p Plan) error {
 	const op = "groups: recover"
 	if err := g.usable(ctx); err != nil {

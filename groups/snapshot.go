@@ -30,8 +30,8 @@ type Snapshotter interface {
 	// Restore reads what a View has written. It is called on a machine that newMachine has just made, in a goroutine of
 	// its own while the data arrives, and the machine is used only if it returns nil. What it leaves unread is skipped.
 	// It must return when reading fails. If it returns an error, or panics, it is called again, on another machine, with
-	// pauses up to half a minute; until it succeeds the member is stuck, see [ErrStuck]. Data that comes from members of the group is what they wrote: it has been
-	// checked against its hash.
+	// pauses up to half a minute; until it succeeds the member is stuck, see [ErrStuck]. Data that comes from members of the
+	// group is what they wrote: it has been checked against its hash.
 	Restore(r io.Reader) error
 }
 

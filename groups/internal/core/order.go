@@ -15,7 +15,7 @@ import (
 // The log is given up with the move, so there must be somebody who leads the other history, to take the member in. Others
 // of that history may just be about to join it themselves, and hold nothing.
 
-// followOrder goes over to a history that was forked off by order, if a majority has been missed for a while.
+// followOrder goes over to a history that was forked off by order, if a majority has been missed for a while, and reports whether it did.
 func (r *Replica) followOrder() bool {
 	if r.lead != 0 || r.now-r.recovery.lost < 2*r.cfg.ElectionTimeout {
 		return false

@@ -276,7 +276,10 @@ func (r *Replica) tickRecovery() {
 		}
 		r.due.news = append(r.due.news, n)
 	}
-	if v.muster != nil || v.sealed(r.now) || r.now < v.next || r.leaving.asked || r.followOrder() {
+	if v.muster != nil || v.sealed(r.now) || r.now < v.next || r.leaving.asked {
+		return
+	}
+	if r.followOrder() {
 		return
 	}
 	there, all := r.survivors()

@@ -69,9 +69,9 @@ func (c *Call) settle(first core.Index, failure core.Failure, cause error) bool 
 	return true
 }
 
-// Do submits the call and waits for its outcome. On a member that is stuck it waits no longer than the group's patience. If ctx ends first the call is withdrawn when it was not sent yet, and
-// left to itself otherwise; Failure tells which. Do returns whether the Call may be used again: the engine may still
-// hold one whose wait was given up.
+// Do submits the call and waits for its outcome. On a member that is stuck it waits no longer than the group's patience. If
+// ctx ends first the call is withdrawn when it was not sent yet, and left to itself otherwise; Failure tells which. Do
+// returns whether the Call may be used again: the engine may still hold one whose wait was given up.
 func (g *Group) Do(ctx context.Context, c *Call) (reusable bool) {
 	c.reset()
 	g.submit(c)

@@ -222,7 +222,7 @@ func TestPanicInApply(t *testing.T) {
 	if got := calls[2].Failure; got != core.FailedUnknown {
 		t.Errorf("the call behind the poison: failure %d, want unknown", got)
 	}
-	<-g.Over()
+	<-g.over
 	if s := g.State(); s.Ended == nil || s.Online || s.Reason == "" {
 		t.Errorf("state after the failure: %+v", s)
 	}

@@ -29,9 +29,6 @@ func (g *Group) endLocked() error {
 	return ErrClosed
 }
 
-// Over is closed when the group on this node is over; [Group.End] then says why.
-func (g *Group) Over() <-chan struct{} { return g.over }
-
 // depart takes no new calls, lets those under way end, gives up leadership and, unless keep says otherwise, membership,
 // and returns when that is done or the group is over. It fails when ctx ends first.
 func (g *Group) depart(ctx context.Context, keep bool) error {

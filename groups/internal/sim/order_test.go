@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/cryptotest"
 	"time"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
@@ -61,13 +60,8 @@ type orderRun struct {
 // playOrders plays a durable group whose machines crash and come back, alone or together, while an operator who knows
 // nothing recovers the group on some of those that are down. orders counts how often.
 func playOrders(t *testing.T, seed uint64, x orderRun) (r *rivalRun, orders int, err error) {
-	cryptotest.SetGlobalRandom(t, seed)
-	w := New(seed, Network{Delay: time.Millisecond, Jitter: 10 * time.Millisecond})
-	w.Tune = x.tune
-	if *trace {
-		w.Keep()
-	}
-	r = &rivalRun{w: w, n: 2 + w.Rng.IntN(4), logs: make(map[core.GenesisID]map[core.Index]string)}
+	r = newRivalRun(t, seed, x.tune)
+	w := r.w
 	for i := range r.n {
 		pref := core.Normal
 		if i < 2 || !x.rough || w.Rng.IntN(3) > 0 {
@@ -78,15 +72,7 @@ func playOrders(t *testing.T, seed uint64, x orderRun) (r *rivalRun, orders int,
 		}
 		w.Start(i, pref, r.n)
 	}
-	w.Applied, w.Loaded = r.note, r.load
-	w.Notice = func(n *Node) {
-		if n.Status != nil {
-			r.log(n)
-		}
-	}
-	for c := range 1 + w.Rng.IntN(3) {
-		r.client(c)
-	}
+	r.begin()
 	w.Run(time.Duration(4+w.Rng.IntN(8)) * time.Second)
 	for range 2 + w.Rng.IntN(5) {
 		for range 1 + w.Rng.IntN(r.n) {

@@ -191,14 +191,33 @@ func (r *rivalRun) linearizable() error {
 	return nil
 }
 
-func playRivals(t *testing.T, seed uint64, tune func(*core.Config)) (*rivalRun, error) {
+// newRivalRun returns the run of a seed, on a world of two to five machines that are not started yet.
+func newRivalRun(t *testing.T, seed uint64, tune func(*core.Config)) *rivalRun {
 	cryptotest.SetGlobalRandom(t, seed)
 	w := New(seed, Network{Delay: time.Millisecond, Jitter: 10 * time.Millisecond})
 	w.Tune = tune
 	if *trace {
 		w.Keep()
 	}
-	r := &rivalRun{w: w, n: 2 + w.Rng.IntN(4), logs: make(map[core.GenesisID]map[core.Index]string)}
+	return &rivalRun{w: w, n: 2 + w.Rng.IntN(4), logs: make(map[core.GenesisID]map[core.Index]string)}
+}
+
+// begin has the run watch the machines, and clients call them.
+func (r *rivalRun) begin() {
+	r.w.Applied, r.w.Loaded = r.note, r.load
+	r.w.Notice = func(n *Node) {
+		if n.Status != nil {
+			r.log(n)
+		}
+	}
+	for c := range 1 + r.w.Rng.IntN(3) {
+		r.client(c)
+	}
+}
+
+func playRivals(t *testing.T, seed uint64, tune func(*core.Config)) (*rivalRun, error) {
+	r := newRivalRun(t, seed, tune)
+	w := r.w
 	parts := 1 + w.Rng.IntN(r.n)
 	part := func() func(int) int {
 		of := make([]int, r.n)
@@ -215,15 +234,7 @@ func playRivals(t *testing.T, seed uint64, tune func(*core.Config)) (*rivalRun, 
 		}
 		w.Start(i, pref, 1)
 	}
-	w.Applied, w.Loaded = r.note, r.load
-	w.Notice = func(n *Node) {
-		if n.Status != nil {
-			r.log(n)
-		}
-	}
-	for c := range 1 + w.Rng.IntN(3) {
-		r.client(c)
-	}
+	r.begin()
 	if w.Rng.IntN(2) == 0 {
 		w.Net.Loss, w.Net.Duplicate = float64(w.Rng.IntN(10))/100, float64(w.Rng.IntN(5))/100
 	}
