@@ -67,10 +67,11 @@ func run(ctx context.Context, name string) error {
 	if err := group.When().Online(ctx); err != nil {
 		return err
 	}
+	watch := group.When().Committed() // before anybody is told to type, so that nothing is missed
 	leader, _ := group.Leader()
 	fmt.Printf("online with %d member(s), led by %s. Type +3 or -1, or nothing to read.\n", len(group.Members()), leader.Short())
 
-	following.Go(func() { follow(ctx, group) })
+	following.Go(func() { follow(ctx, group, watch) })
 	input := make(chan string)
 	go scan(input)
 	for {
@@ -96,9 +97,8 @@ func scan(input chan<- string) {
 	}
 }
 
-// follow prints the sum whenever a command has been applied here, whoever sent it.
-func follow(ctx context.Context, group *groups.Group[int64, struct{}, int64]) {
-	watch := group.When().Committed()
+// follow prints the sum whenever a command has been applied here, whoever sent it, since the watch was made.
+func follow(ctx context.Context, group *groups.Group[int64, struct{}, int64], watch groups.Watch) {
 	for {
 		index, err := watch.Advanced(ctx)
 		if err != nil {
