@@ -96,7 +96,8 @@ func listenOn(ip net.IP, port string, optional bool) (out []listenAddr, err erro
 }
 
 // Addr returns where this host can be dialled: what it listens on, with "all interfaces" spelled out. Link-local IPv6
-// addresses are left out, since they mean nothing without the name of the caller's interface.
+// addresses are left out, since they mean nothing without the name of the caller's interface. They are sorted, TCP before
+// QUIC, since the library returns them in any order.
 func (h *host) Addr() id.PeerAddr {
 	a := id.PeerAddr{ID: h.self}
 	addrs, err := h.stack.swarm.InterfaceListenAddresses()
@@ -108,5 +109,6 @@ func (h *host) Addr() id.PeerAddr {
 			a.Addrs = append(a.Addrs, m.String())
 		}
 	}
+	slices.Sort(a.Addrs)
 	return a
 }

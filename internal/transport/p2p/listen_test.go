@@ -152,6 +152,21 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
+// A host's addresses come in one order, TCP first, however often they are asked for.
+func TestAddrOrder(t *testing.T) {
+	t.Parallel()
+	h := openHost(t, id.Random(), "")
+	want := h.Addr().Addrs
+	if len(want) != 2 || !strings.Contains(want[0], "/tcp/") {
+		t.Fatalf("%v: want TCP, then QUIC", want)
+	}
+	for range 20 {
+		if got := h.Addr().Addrs; !slices.Equal(got, want) {
+			t.Fatalf("%v, then %v", want, got)
+		}
+	}
+}
+
 func TestDNSAddress(t *testing.T) {
 	t.Parallel()
 	network := id.Random()
