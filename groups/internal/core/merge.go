@@ -361,6 +361,8 @@ func (r *Replica) onOther(from id.PeerID, m wire.Message) {
 		r.onReproposed(from, m)
 	case *wire.Muster:
 		r.onMuster(from, m)
+	case *wire.Dismiss:
+		r.onDismiss(m)
 	case *wire.Standing:
 		r.onStanding(from, m)
 	case *wire.Fork:

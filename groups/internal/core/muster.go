@@ -45,9 +45,20 @@ func (r *Replica) callMuster(reason wire.Reason, there []id.PeerID, q *Question)
 	r.finishMuster()
 }
 
+// seal makes this member stand still because of a muster.
 func (r *Replica) seal(round uint64) {
-	r.recovery.until, r.recovery.round = r.now+sealFor, round
+	v := &r.recovery
+	v.other = v.sealed(r.now) && (v.other || v.round != round)
+	v.until, v.round = r.now+sealFor, round
 	r.dirty = true
+}
+
+// unseal ends that when the muster is over without a fork, unless another one may still count on this member.
+func (r *Replica) unseal(round uint64) {
+	if v := &r.recovery; v.round == round && !v.other {
+		v.until, v.round = 0, 0
+		r.dirty = true
+	}
 }
 
 func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
@@ -112,6 +123,12 @@ func (r *Replica) standing(round uint64) *wire.Standing {
 	return s
 }
 
+func (r *Replica) onDismiss(m *wire.Dismiss) {
+	if r.rn != nil && m.Genesis == r.genesis {
+		r.unseal(m.Round)
+	}
+}
+
 func (r *Replica) onStanding(from id.PeerID, m *wire.Standing) {
 	x := r.recovery.muster
 	if x == nil || r.rn == nil || m.Genesis != r.genesis || m.Round != x.round || !slices.Contains(x.asked, from) {
@@ -139,12 +156,16 @@ func (r *Replica) tickMuster() {
 	r.endMuster("not every survivor answered")
 }
 
-// endMuster ends a muster without a fork.
+// endMuster ends a muster without a fork. Those that were asked need not stand still any longer: the vote of one of them may
+// be what a leader lacks.
 func (r *Replica) endMuster(failure string) {
 	m := r.recovery.muster
 	r.recovery.muster = nil
 	if !m.peek {
-		r.recovery.until, r.recovery.round = 0, 0
+		r.unseal(m.round)
+		for _, who := range m.asked {
+			r.send(who, &wire.Dismiss{Genesis: r.genesis, Round: m.round})
+		}
 	}
 	if m.question != nil {
 		a := Answer{Question: m.question, Failure: failure}

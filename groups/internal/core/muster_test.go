@@ -30,6 +30,45 @@ func TestRefusalEndsMuster(t *testing.T) {
 		if r.recovery.sealed(c.now) {
 			t.Errorf("the member (to look only: %v) stands still after a refusal", peek)
 		}
+		told := 0
+		for _, out := range r.due.send {
+			if d, ok := out.Message.(*wire.Dismiss); ok && d.Round == m.round {
+				told++
+			}
+		}
+		if want := len(m.asked); !peek && told != want || peek && told > 0 {
+			t.Errorf("%d of %d that were asked are told that the muster (to look only: %v) is over", told, want, peek)
+		}
+	}
+}
+
+// Those that were asked stand still no longer when the muster ends without a fork, unless another one counts on them.
+func TestDismissed(t *testing.T) {
+	t.Parallel()
+	for _, two := range []bool{false, true} {
+		c := newCluster()
+		c.form("a", "b", "c")
+		r := c.node("a").eng
+		r.seal(1)
+		if two {
+			r.seal(2)
+			r.seal(1)
+		}
+		r.Receive(c.now, c.node("b").peer, &wire.Dismiss{Genesis: r.genesis, Round: 3})
+		if !r.recovery.sealed(c.now) {
+			t.Error("the end of a muster that it does not know lets a member go on")
+		}
+		r.Receive(c.now, c.node("b").peer, &wire.Dismiss{Genesis: r.genesis, Round: 1})
+		if still := r.recovery.sealed(c.now); still != two {
+			t.Errorf("stands still for another muster: %v, after the end of one: %v", two, still)
+		}
+		if two {
+			c.pass(sealFor + time.Second)
+			r.seal(1)
+			if r.unseal(1); r.recovery.sealed(c.now) {
+				t.Error("a muster that is long over keeps a member from going on")
+			}
+		}
 	}
 }
 

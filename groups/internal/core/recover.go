@@ -27,6 +27,7 @@ type recovery struct {
 	look  bool          // something changed that may be proof
 	until time.Duration // the member stands still until then
 	round uint64        // of the muster because of which it does; it follows the fork that comes of it
+	other bool          // it does because of an earlier muster too
 	next  time.Duration // no muster before
 	lost  time.Duration // since when there has been no majority, zero while there is one
 	may   time.Duration // since when this member may muster, zero while it may not

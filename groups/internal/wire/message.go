@@ -57,6 +57,7 @@ const (
 	kindTransfer
 	kindFarewell
 	kindExpel
+	kindDismiss
 )
 
 // PreferenceMost is the highest value of a preference: the members' wish to lead, as core.Preference counts it.

@@ -111,6 +111,12 @@ type Muster struct {
 	Known   uint64 // raft index up to which the one who asks has followed the log
 }
 
+// Dismiss says that a muster ended without a fork, so that nobody needs to stand still for it.
+type Dismiss struct {
+	Genesis Genesis
+	Round   uint64
+}
+
 // Standing answers a Muster.
 type Standing struct {
 	Genesis  Genesis
@@ -161,6 +167,7 @@ func (*Verdict) kind() byte    { return kindVerdict }
 func (*Repropose) kind() byte  { return kindRepropose }
 func (*Reproposed) kind() byte { return kindReproposed }
 func (*Muster) kind() byte     { return kindMuster }
+func (*Dismiss) kind() byte    { return kindDismiss }
 func (*Standing) kind() byte   { return kindStanding }
 func (*Fork) kind() byte       { return kindFork }
 
@@ -220,6 +227,8 @@ func (r *reader) rival(kind byte) Message {
 		return &Reproposed{Genesis: r.genesis(), Of: r.genesis(), Attempt: r.uint(), At: r.uint()}
 	case kindMuster:
 		return &Muster{Genesis: r.genesis(), Round: r.uint(), Reason: r.reason(), Peek: r.bool(), Known: r.uint()}
+	case kindDismiss:
+		return &Dismiss{Genesis: r.genesis(), Round: r.uint()}
 	case kindStanding:
 		return &Standing{
 			Genesis: r.genesis(), Round: r.uint(), Member: r.uint(), Term: r.uint(), Last: r.uint(), Commands: r.uint(),
@@ -325,6 +334,10 @@ func (m *Reproposed) append(b []byte) []byte {
 func (m *Muster) append(b []byte) []byte {
 	b = binary.AppendUvarint(append(b, m.Genesis[:]...), m.Round)
 	return binary.AppendUvarint(appendBool(append(b, byte(m.Reason)), m.Peek), m.Known)
+}
+
+func (m *Dismiss) append(b []byte) []byte {
+	return binary.AppendUvarint(append(b, m.Genesis[:]...), m.Round)
 }
 
 func (m *Standing) append(b []byte) []byte {

@@ -31,6 +31,7 @@ var rivals = []Message{
 	&Repropose{Genesis: Genesis{1}, From: Genesis{2}, Attempt: 3, At: 4, Items: []Again{{Session: 5, Number: 6, Item: Item{Count: 7, Payload: []byte("y")}}}},
 	&Reproposed{Genesis: Genesis{1}, Of: Genesis{2}, Attempt: 3, At: 4},
 	&Muster{Genesis: Genesis{1}, Round: 2, Reason: Availability, Peek: true, Known: 4},
+	&Dismiss{Genesis: Genesis{1}, Round: 2},
 	&Standing{Genesis: Genesis{1}, Round: 2, Member: 3, Term: 4, Last: 5, Commands: 6, Refused: true},
 	&Farewell{Genesis: Genesis{1}, Member: 2},
 	&Transfer{Genesis: Genesis{1}, Member: 2},
