@@ -19,6 +19,7 @@ import (
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/discovery"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
 	"github.com/mosaik-go/mosaik/internal/transport"
 )
 
@@ -210,11 +211,19 @@ func TestSecret(t *testing.T) {
 	other := hermit(t, network, mosaik.WithSecret("two"))
 	none := hermit(t, network)
 	ctx := context.Background()
-	if err := same.Discovery().SyncWith(ctx, a.Addr()); err != nil {
+	sync := func(n *mosaik.Network) (err error) {
+		for range 20 { // a busy machine can be too slow for a dial
+			if err = n.Discovery().SyncWith(ctx, a.Addr()); !errors.Is(err, transport.ErrUnreachable) && (err == nil || link.CodeOf(err) != link.CodeTimeout) {
+				break
+			}
+		}
+		return err
+	}
+	if err := sync(same); err != nil {
 		t.Errorf("with the same secret: %v", err)
 	}
 	for name, n := range map[string]*mosaik.Network{"another secret": other, "no secret": none} {
-		if err := n.Discovery().SyncWith(ctx, a.Addr()); err == nil || !strings.Contains(err.Error(), "proof") {
+		if err := sync(n); err == nil || !strings.Contains(err.Error(), "proof") {
 			t.Errorf("with %s: %v", name, err)
 		}
 		if err := a.Discovery().SyncWith(ctx, n.Addr()); err == nil {
@@ -346,7 +355,7 @@ func TestHeartbeat(t *testing.T) {
 	quick := hermit(t, "heartbeat", mosaik.WithHeartbeat(50*time.Millisecond, 500*time.Millisecond))
 	slow := hermit(t, "heartbeat", mosaik.WithHeartbeat(time.Minute, 0))
 	if err := quick.Discovery().Dial(t.Context(), slow.Addr()); err != nil {
-		t.Fatal(err)
+		t.Log(err) // a busy machine can be too slow at first
 	}
 	waitFor(t, time.Minute, "they list each other", func() bool {
 		return quick.Discovery().Catalog().Len() == 1 && slow.Discovery().Catalog().Len() == 1

@@ -75,9 +75,9 @@ func TestManualSyncTrigger(t *testing.T) {
 		t.Fatal("the unsigned entry was refused")
 	}
 	expect("after an unsigned insert", [3]int{}, [3]int{1, 0, 1})
-	if err := n1.SyncWith(t.Context(), discovery.PeerAddr{ID: net.Node(0).ID()}); err != nil {
-		t.Fatal(err)
-	}
+	net.WaitUntil("a sync", func() error { // a busy machine can be too slow for a dial
+		return n1.SyncWith(t.Context(), discovery.PeerAddr{ID: net.Node(0).ID()})
+	})
 	expect("after the sync", [3]int{1, 1, 0}, [3]int{1, 1, 0})
 }
 
@@ -97,8 +97,13 @@ func TestDifferentNetworksAreIsolated(t *testing.T) {
 				continue
 			}
 			wg.Go(func() {
+				same := x.NetworkID() == y.NetworkID()
 				err := x.Discovery().SyncWith(ctx, y.Addr())
-				if same := x.NetworkID() == y.NetworkID(); same != (err == nil) {
+				for same && err != nil && ctx.Err() == nil { // a busy machine can be too slow for a dial
+					time.Sleep(50 * time.Millisecond)
+					err = x.Discovery().SyncWith(ctx, y.Addr())
+				}
+				if same != (err == nil) {
 					t.Errorf("same network %v: %v", same, err)
 				}
 			})

@@ -44,8 +44,11 @@ import (
 // defaultPatience bounds each WaitFor.
 const defaultPatience = time.Minute
 
-// pairTimeout bounds each exchange of DiscoverAll.
-const pairTimeout = 20 * time.Second
+// Each exchange of DiscoverAll may take pairTimeout, with pauses of pairPause between tries.
+const (
+	pairTimeout = 20 * time.Second
+	pairPause   = 50 * time.Millisecond
+)
 
 // Option changes how a network is made.
 type Option func(*settings)
@@ -290,7 +293,7 @@ func (n *Net) Restart(i int) *mosaik.Network {
 func (n *Net) OnRestart(fn func(i int, node *mosaik.Network)) { n.restart = fn }
 
 // DiscoverAll makes every running node know every other, by a catalog exchange of each pair, and returns when all
-// catalogs list all. Each exchange may take 20 s.
+// catalogs list all. Each exchange may take 20 s, in which it is tried again when it fails.
 func (n *Net) DiscoverAll(ctx context.Context) {
 	n.t.Helper()
 	up := n.Up()
@@ -299,10 +302,7 @@ func (n *Net) DiscoverAll(ctx context.Context) {
 	for k, i := range up {
 		wg.Go(func() {
 			for _, j := range up[k+1:] {
-				ctx, cancel := context.WithTimeout(ctx, pairTimeout)
-				err := n.Node(i).Discovery().SyncWith(ctx, n.Node(j).Addr())
-				cancel()
-				if err != nil {
+				if err := n.introduce(ctx, i, j); err != nil {
 					errs[k] = errors.Join(errs[k], fmt.Errorf("node %d with node %d: %w", i, j, err))
 				}
 			}
@@ -313,6 +313,27 @@ func (n *Net) DiscoverAll(ctx context.Context) {
 		n.t.Fatalf("testnet: discover all: %v", err)
 	}
 	n.WaitFor("all nodes list all others", func() bool { return n.knowEachOther(up) })
+}
+
+// introduce has two nodes exchange their catalogs. A busy machine can be too slow for a dial, and a node that is asked too
+// often refuses for a moment.
+func (n *Net) introduce(ctx context.Context, i, j int) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, pairTimeout)
+	defer cancel()
+	for {
+		last := n.Node(i).Discovery().SyncWith(ctx, n.Node(j).Addr())
+		if last == nil {
+			return nil
+		}
+		if err == nil || ctx.Err() == nil { // what failed before the time was over tells more
+			err = last
+		}
+		select {
+		case <-time.After(pairPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (n *Net) knowEachOther(nodes []int) bool {

@@ -68,6 +68,21 @@ func TestLoopback(t *testing.T) {
 	net.WaitFor("node 0 is alone", func() bool { return !connected(net, 0, 1) && !connected(net, 0, 2) })
 }
 
+// Nodes that refuse each other for a moment, since they were asked too often, know each other in the end.
+func TestDiscoverAllTriesAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.Simulated(t, 2)
+		ask := func() error { return net.Node(0).Discovery().SyncWith(t.Context(), net.Node(1).Addr()) }
+		for n := 0; ask() == nil; n++ {
+			if n > 1000 {
+				t.Fatal("a node may ask as often as it likes")
+			}
+		}
+		net.DiscoverAll(t.Context())
+	})
+}
+
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"loopback", "simulated"} {
