@@ -17,7 +17,7 @@ const (
 	minNodes = 3 // the fewest that survive the loss of one
 	maxNodes = 20
 
-	stepTimeout = 20 * time.Second       // for each step of the story
+	stepTimeout = time.Minute            // for each step of the story; a busy machine can be slow
 	appearEvery = 120 * time.Millisecond // between starts, so that one sees nodes appear
 )
 
@@ -86,15 +86,15 @@ func (d *demo) play(ctx context.Context) error {
 	}
 	d.view.say("all %d see each other, %v after the last one started", d.Nodes, time.Since(begin).Round(time.Millisecond))
 
-	if err := d.wait(ctx, "the group to form", stepTimeout, func(all []state) bool {
+	first, err := d.waitLeader(ctx, "the group to form", func(all []state, _ *state) bool {
 		return every(all, func(s state) bool {
 			return s.last.Online && s.last.Members == d.Nodes && s.last.Voters == voters(d.Nodes)
-		}) && leaderOf(all) != nil
-	}); err != nil {
+		})
+	})
+	if err != nil {
 		return err
 	}
-	old := leaderOf(d.states())
-	d.view.say("one group of %d, %d of them vote, led by %s; every process now sends commands", d.Nodes, voters(d.Nodes), old.name)
+	d.view.say("one group of %d, %d of them vote, led by %s; every process now sends commands", d.Nodes, voters(d.Nodes), first.name)
 
 	if err := d.tell(orderGo); err != nil {
 		return err
@@ -113,12 +113,9 @@ func (d *demo) play(ctx context.Context) error {
 
 // killLeader ends the leading process with SIGKILL and waits until the others follow a new leader and commit again.
 func (d *demo) killLeader(ctx context.Context) error {
-	old := leaderOf(d.states())
-	if old == nil {
-		if err := d.wait(ctx, "a leader to kill", stepTimeout, func(all []state) bool { return leaderOf(all) != nil }); err != nil {
-			return err
-		}
-		old = leaderOf(d.states())
+	old, err := d.waitLeader(ctx, "a leader to kill", func([]state, *state) bool { return true })
+	if err != nil {
+		return err
 	}
 	for _, p := range d.processes {
 		if p.name == old.name {
@@ -129,13 +126,12 @@ func (d *demo) killLeader(ctx context.Context) error {
 	}
 	killed := time.Now()
 	d.view.say("kill -9 %d: %s, the leader, is gone", old.pid, old.name)
-	if err := d.wait(ctx, "a new leader", stepTimeout, func(all []state) bool {
-		l := leaderOf(all)
-		return l != nil && every(all, func(s state) bool { return s.last.Leader == l.last.Peer && s.last.Online })
-	}); err != nil {
+	next, err := d.waitLeader(ctx, "a new leader", func(all []state, l *state) bool {
+		return every(all, func(s state) bool { return s.last.Leader == l.last.Peer && s.last.Online })
+	})
+	if err != nil {
 		return err
 	}
-	next := leaderOf(d.states())
 	d.result.takeover = time.Since(killed)
 	d.view.say("%s leads now; everyone agreed after %v", next.name, d.result.takeover.Round(time.Millisecond))
 	return nil
@@ -208,6 +204,15 @@ func (d *demo) wait(ctx context.Context, what string, limit time.Duration, done 
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// waitLeader waits until one process leads of which done holds as well, and returns it. A moment later it may lead no more.
+func (d *demo) waitLeader(ctx context.Context, what string, done func([]state, *state) bool) (leader *state, err error) {
+	err = d.wait(ctx, what, stepTimeout, func(all []state) bool {
+		leader = leaderOf(all)
+		return leader != nil && done(all, leader)
+	})
+	return leader, err
 }
 
 // reasons says of each process that is not online why it is not.
