@@ -63,8 +63,12 @@ func follow(ctx context.Context, name string) error {
 		defer cancel()
 		os.Stdin.Read(make([]byte, 1)) // ends with the process that watches
 	}()
+	events := group.Events(ctx) // before it is said how things stand, so that nothing is missed
 	fmt.Println("here", net.ID().Short(), group.Status().Voters)
-	for e := range group.Events(ctx) {
+	if leader, ok := group.Leader(); ok {
+		fmt.Println("leader", leader.Short(), 0)
+	}
+	for e := range events {
 		switch e.Kind {
 		case groups.LeaderChanged:
 			if !e.Peer.IsZero() {

@@ -16,7 +16,7 @@ import (
 const (
 	processes = 5 // so that a majority survives two deaths
 	deaths    = 2
-	patience  = 30 * time.Second // for each step
+	patience  = time.Minute // for each step
 )
 
 // candidate is one process as the one that watches sees it.
@@ -143,7 +143,7 @@ func start(name string, reports chan<- report, done <-chan struct{}) (*candidate
 func (c *candidate) take(r report) {
 	switch r.what {
 	case "here":
-		c.peer = r.peer
+		c.peer, c.voters = r.peer, r.voters
 	case "leader":
 		c.leader = r.peer
 	case "voters":
