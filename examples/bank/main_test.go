@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik/discovery/registry"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
 // TestMain makes the test binary do what the program does when it is started for a node.
@@ -21,7 +20,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(leak.Check(m.Run()))
 }
 
 // The town says that nothing was lost, in a first run and in one that finds the books of the first.

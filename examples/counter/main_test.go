@@ -7,11 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik/discovery/registry"
 	"github.com/mosaik-go/mosaik/examples/internal/program"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
 // TestMain makes the test binary the program itself when it is started with a name.
@@ -20,7 +19,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(leak.Check(m.Run()))
 }
 
 func open(t *testing.T, name string) *program.Program {

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik/discovery/registry"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
 // TestMain makes the test binary do what the program does when it is started to take part.
@@ -19,7 +18,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(leak.Check(m.Run()))
 }
 
 // Of each leader that dies the next line says who leads now, and nobody leads after it has died.

@@ -7,10 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik/discovery/registry"
 	"github.com/mosaik-go/mosaik/examples/internal/program"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
 const child = "MOSAIK_FIRST_TEST_CHILD"
@@ -21,7 +20,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(leak.Check(m.Run()))
 }
 
 // The README shows this program, from its package clause on.

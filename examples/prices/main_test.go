@@ -1,18 +1,18 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik/discovery/registry"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run())) }
 
 // Every price is received by everyone who wants it, or known to be missed, on both sides; and the slow one misses some.
 func TestPricesAddUp(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
 // nodeEnv makes the test binary the process of a node, wrapEnv says that it runs in namespaces of its own.
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "faultrun: ip link set lo up: %v: %s\n", err, out)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(leak.Check(m.Run()))
 }
 
 // wrap runs this program again in new namespaces and returns its exit code, or false if there can be none.

@@ -3,16 +3,16 @@ package handshake_test
 import (
 	"bytes"
 	"encoding/hex"
+	"os"
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/internal/handshake"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run())) }
 
 func context() handshake.Context {
 	return handshake.Context{

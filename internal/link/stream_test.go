@@ -4,15 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
+	"os"
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/mosaik-go/mosaik/internal/leak"
 	"github.com/mosaik-go/mosaik/internal/link"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run())) }
 
 // pipe is a stream without any buffer: a Write ends when all of it has been read on the other side, so a test decides how
 // fast the stream is. Deadlines are virtual time's in a synctest bubble.

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -12,16 +13,16 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/leak"
 	"github.com/mosaik-go/mosaik/internal/transport"
 	"github.com/mosaik-go/mosaik/internal/transport/simnet"
 	"github.com/mosaik-go/mosaik/tickets"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run())) }
 
 var testNetwork = id.Of("bond test")
 

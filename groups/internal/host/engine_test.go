@@ -4,19 +4,19 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 	"github.com/mosaik-go/mosaik/groups/internal/wire"
 	"github.com/mosaik-go/mosaik/groups/logstore"
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run())) }
 
 // lineEngine is an engine that commits what it is given, in order, as fast as gate lets it. It checks that it is never
 // called concurrently.
