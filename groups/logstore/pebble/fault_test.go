@@ -286,7 +286,11 @@ func TestDiskFault(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(4) {
+			seeds := uint64(4)
+			if testing.Short() {
+				seeds = 1
+			}
+			for seed := range seeds {
 				diskFault(t, c.err, c.match, seed)
 			}
 		})

@@ -3,6 +3,7 @@ package pebble_test
 import (
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 
 	"github.com/mosaik-go/mosaik/id"
@@ -22,7 +23,7 @@ func runLonely(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), me, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.CommandContext(t.Context(), me, "-test.run=^"+t.Name()+"$", "-test.v", "-test.short="+strconv.FormatBool(testing.Short()))
 	cmd.Env = append(os.Environ(), lonely+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
