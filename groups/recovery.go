@@ -26,7 +26,7 @@ func (g *Group[C, Q, R]) LeadershipTransfer(ctx context.Context, to PeerID) erro
 
 // Plan is what [Group.Recover] would do: the survivors go on without the voters that are missing.
 type Plan struct {
-	Needed    bool       // no majority of the voters is there; otherwise Recover refuses
+	Needed    bool       // no majority of the voters is there, and this member is offline; otherwise Recover refuses
 	History   string     // that would be left
 	Survivors []Survivor // members that answer, this one among them
 	Missing   []Missing  // voters that do not
@@ -57,7 +57,7 @@ type Missing struct {
 func (p Plan) String() string {
 	var b strings.Builder
 	if !p.Needed {
-		b.WriteString("the group has a majority: there is nothing to recover")
+		b.WriteString("the group has a majority, or has had one until now: there is nothing to recover")
 		return b.String()
 	}
 	fmt.Fprintf(&b, "recovery of history %s: %s goes on", p.History, p.Founder.Short())

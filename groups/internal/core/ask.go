@@ -43,7 +43,7 @@ type Plan struct {
 	Missing   []Missing  // voters that are not
 	Founder   id.PeerID  // who would fork
 	Lossless  bool       // nothing that was acknowledged can be missing afterwards
-	Needed    bool       // there is no majority
+	Needed    bool       // there is no majority, and this member is offline
 }
 
 // Survivor is a member that answers.
@@ -148,7 +148,7 @@ func samePeers(plan []Survivor, there []id.PeerID, self id.PeerID) bool {
 // planOf turns what a muster brought into a plan.
 func (r *Replica) planOf(m *muster) *Plan {
 	ok, missing := r.majority()
-	p := &Plan{Genesis: r.genesis, Missing: missing, Needed: !ok, Founder: r.cfg.Self}
+	p := &Plan{Genesis: r.genesis, Missing: missing, Needed: !ok && !r.online(), Founder: r.cfg.Self}
 	best := r.standing(m.round)
 	add := func(who id.PeerID, s *wire.Standing) {
 		row := r.table.Get(s.Member)

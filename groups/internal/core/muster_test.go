@@ -212,3 +212,38 @@ func TestNoMusterWhileReplaying(t *testing.T) {
 		t.Fatal("does not recover the group")
 	}
 }
+
+// A plan says that a recovery is needed only when one would be carried out: not while a leader that has just lost its
+// majority still takes itself for one.
+func TestPlanOfALeaderThatLostItsMajority(t *testing.T) {
+	t.Parallel()
+	c := newCluster()
+	c.form("a", "b", "c")
+	l := c.leader()
+	ask := func(q *Question) Answer {
+		l.eng.Ask(c.now, q)
+		for _, a := range l.eng.due.answer {
+			if a.Question == q {
+				return a
+			}
+		}
+		t.Fatal("no answer")
+		return Answer{}
+	}
+	for _, n := range c.followers() {
+		c.crash(n, true)
+	}
+	recovers := func() (needed, done bool) {
+		plan := ask(&Question{Kind: AskPlan}).Plan
+		return plan.Needed, ask(&Question{Kind: AskRecover, Plan: plan}).Failure == ""
+	}
+	if needed, done := recovers(); needed || done {
+		t.Errorf("at once: needed: %v, carried out: %v", needed, done)
+	}
+	if !c.until(10*time.Second, func() bool { return l.eng.lead == 0 }) {
+		t.Fatal("the leader does not step down")
+	}
+	if needed, done := recovers(); !needed || !done {
+		t.Errorf("later: needed: %v, carried out: %v", needed, done)
+	}
+}
