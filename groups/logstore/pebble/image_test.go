@@ -57,8 +57,7 @@ func TestComesBackFromImage(t *testing.T) {
 	var shelves [3]*shelfGroup
 	join := func(i int) {
 		g, err := groups.Join(tm.net.Node(i), key, newShelf,
-			groups.WithRetention(groups.Retention{Keep: 20, Most: 100}),
-			groups.WithConsensus(groups.Consensus{BootstrapDelay: 300 * time.Millisecond}))
+			groups.WithRetention(groups.Retention{Keep: 20, Most: 100}), hurried, groups.ExpectMembers(3))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,6 +37,9 @@ func (j *journal) Query(struct{}) []string { return slices.Clone(j.lines) }
 
 type journalGroup = groups.Group[string, struct{}, []string]
 
+// hurried are settings under which a group comes up soon and calls wait for long.
+var hurried = groups.WithConsensus(groups.Consensus{BootstrapDelay: 300 * time.Millisecond, Patience: time.Minute})
+
 // team is nodes of a network, each with a store of its own, in one group.
 type team struct {
 	t      *testing.T
@@ -51,9 +54,8 @@ type team struct {
 func newTeam(t *testing.T, n int, opts ...groups.Option) *team {
 	t.Helper()
 	tm := &team{t: t, net: testnet.Loopback(t, 0), key: groups.RandomKey()}
-	tm.opts = append([]groups.Option{groups.WithConsensus(groups.Consensus{
-		BootstrapDelay: 300 * time.Millisecond, Patience: time.Minute, // on a busy machine
-	})}, opts...)
+	// A busy machine makes calls wait, and nodes find each other so late that they would found histories of their own.
+	tm.opts = append([]groups.Option{hurried, groups.ExpectMembers(max(n, 1))}, opts...)
 	for range n {
 		dir := t.TempDir()
 		s := open(t, dir)
@@ -300,7 +302,7 @@ func TestLeaderClosed(t *testing.T) {
 // A member that was removed while it was away joins again, and founds nothing if it finds nobody.
 func TestRemovedWhileAway(t *testing.T) {
 	t.Parallel()
-	tm := newTeam(t, 3, groups.WithConsensus(groups.Consensus{
+	tm := newTeam(t, 3, groups.ExpectMembers(1), groups.WithConsensus(groups.Consensus{
 		BootstrapDelay: 300 * time.Millisecond, RemoveAfter: 2 * time.Second, RemoveDurableAfter: 3 * time.Second, Patience: time.Minute,
 	}))
 	tm.online(0, 1, 2)

@@ -90,7 +90,7 @@ func nodeMain(text string) error {
 		return err
 	}
 	g, err := groups.Join(net, groups.KeyFrom("the key of "+spec.Network), newTally, groups.ExpectMembers(spec.Members),
-		groups.WithConsensus(groups.Consensus{BootstrapDelay: 500 * time.Millisecond, RemoveAfter: 20 * time.Second}))
+		groups.WithConsensus(groups.Consensus{BootstrapDelay: 500 * time.Millisecond, RemoveAfter: 20 * time.Second, Patience: 30 * time.Second}))
 	if err != nil {
 		return err
 	}

@@ -201,8 +201,7 @@ func TestRecoverStoreWithCutLog(t *testing.T) {
 	tm := newTeam(t, 2)
 	key := groups.RandomKey()
 	join := func(i int) *shelfGroup {
-		g, err := groups.Join(tm.net.Node(i), key, newShelf, groups.WithRetention(groups.Retention{Keep: 20, Most: 100}),
-			groups.WithConsensus(groups.Consensus{BootstrapDelay: 300 * time.Millisecond}))
+		g, err := groups.Join(tm.net.Node(i), key, newShelf, groups.WithRetention(groups.Retention{Keep: 20, Most: 100}), hurried, groups.ExpectMembers(2))
 		if err != nil {
 			t.Fatal(err)
 		}
