@@ -85,6 +85,7 @@ func (r *Replica) sendHello(who id.PeerID, ask bool) {
 		Leaving: r.leaving.goes(), Joining: r.joining(), Leader: r.leaderPeer(), Commands: r.index, Forced: r.origin.Forced, Cut: r.cut(),
 		Parents: r.origin.Parents, Frozen: r.line.Phase == genesis.Frozen, Gone: r.gone,
 	}
+	m.Committed, m.CommittedTerm = r.committed()
 	if p.hello != nil {
 		m.Heard = p.hello.Seq
 	}
@@ -142,6 +143,7 @@ func (r *Replica) onHello(from id.PeerID, m *wire.Hello) {
 		if r.table.WasRemoved(m.Member) {
 			r.send(from, &wire.Removed{Genesis: r.genesis, Member: m.Member})
 		}
+		r.learnCommitted(m)
 	case !m.Genesis.IsZero():
 		r.met = true // another history of the same group
 	}

@@ -14,7 +14,7 @@
 //   - found.go, blank.go: how a first history begins, or one is joined
 //   - raftio.go, admit.go, raftlog.go: between the engine and the raft library, and what is let through to it
 //   - members.go, leader.go, leave.go: who is in, and what a leader does about it
-//   - campaign.go, prefer.go: who leads
+//   - campaign.go, prefer.go, vouch.go: who leads, and what brings a member to know that it may
 //   - client.go, batch.go, apply.go, reads.go: calls and reads, from Submit to Output
 //   - snapshot.go, mark.go, image.go, sent.go, fetch.go, compact.go: state, and the log behind it
 //   - rest.go: groups without work

@@ -26,7 +26,7 @@ func Decode(src []byte) (Message, error) {
 			Seq: r.uint(), Heard: r.uint(), Ask: r.bool(),
 			Genesis: r.genesis(), Nonce: r.uint(), Member: r.uint(), Preference: r.preference(),
 			Leaving: r.bool(), Joining: r.bool(), Leader: r.peer(), Commands: r.uint(), Forced: r.uint(), Cut: r.uint(), Parents: r.parents(), Frozen: r.bool(),
-			Gone: r.gone(),
+			Gone: r.gone(), Committed: r.uint(), CommittedTerm: r.uint(),
 		}
 	case kindJoin:
 		m = &Join{Genesis: r.genesis(), Member: r.uint(), Nonce: r.uint(), Preference: r.preference(), Durable: r.bool()}
@@ -84,7 +84,8 @@ func (m *Hello) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, m.Forced)
 	b = binary.AppendUvarint(b, m.Cut)
 	b = appendBool(appendParents(b, m.Parents), m.Frozen)
-	return AppendGone(b, m.Gone)
+	b = binary.AppendUvarint(AppendGone(b, m.Gone), m.Committed)
+	return binary.AppendUvarint(b, m.CommittedTerm)
 }
 
 func (m *Join) append(b []byte) []byte {

@@ -91,6 +91,8 @@ type Hello struct {
 	Parents    []Parent  // of the history
 	Frozen     bool      // the history takes no commands, since it is about to merge into another
 	Gone       []Gone    // histories that the sender knows to be over, the latest last
+
+	Committed, CommittedTerm uint64 // raft index and term of the last entry that the sender knows to be committed
 }
 
 // Gone says that a history is over, and which one its members went to.

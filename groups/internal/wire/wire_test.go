@@ -78,7 +78,8 @@ func drawMessage(t *rapid.T) Message {
 	switch rapid.IntRange(0, 14).Draw(t, "kind") {
 	case 0:
 		return &Hello{Seq: n("seq"), Heard: n("heard"), Ask: yes("ask"), Genesis: g, Nonce: n("nonce"), Member: n("member"), Preference: preference,
-			Leaving: yes("leaving"), Joining: yes("joining"), Leader: drawPeer(t), Commands: n("commands"), Forced: n("forced"), Cut: n("cut"), Frozen: yes("frozen")}
+			Leaving: yes("leaving"), Joining: yes("joining"), Leader: drawPeer(t), Commands: n("commands"), Forced: n("forced"), Cut: n("cut"), Frozen: yes("frozen"),
+			Committed: n("committed"), CommittedTerm: n("its term")}
 	case 1:
 		return &Join{Genesis: g, Member: n("member"), Nonce: n("nonce"), Preference: preference, Durable: yes("durable")}
 	case 2:
