@@ -150,6 +150,7 @@ func (r *Replica) commitChange(e *raftpb.Entry) error {
 		return err
 	}
 	row := r.table.Get(op.Member.ID)
+	fewer := row != nil && row.Voter && (op.Kind == member.Remove || op.Kind == member.Demote)
 	if r.table.Apply(op) {
 		r.conf = r.rn.ApplyConfChange(raftChange(op))
 		r.stirred = true
@@ -160,6 +161,9 @@ func (r *Replica) commitChange(e *raftpb.Entry) error {
 	}
 	if op.Kind == member.Remove && row != nil {
 		r.removed(row)
+	}
+	if fewer && !r.resumed {
+		r.keepRecord(func() {}) // so that the commit index is synced along: a voter fewer may be one that is missed
 	}
 	return nil
 }

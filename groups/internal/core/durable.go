@@ -17,7 +17,8 @@ import (
 // with an older configuration. That does no harm, because the engine makes a change of members only after the one
 // before it was applied, and the batch that holds an entry holds the commit index of that moment: a log with a change in
 // it has the one before it committed. So a member is at most one change behind what its log can be counted for, and
-// majorities of configurations one change apart overlap.
+// majorities of configurations one change apart overlap. Only whoever forgets that a voter was taken out may lack that one's
+// vote for ever: that change is synced at once, see commitChange, and others say that it is committed, see vouch.go.
 
 // persisting is responses of the library that wait for a batch.
 type persisting struct {

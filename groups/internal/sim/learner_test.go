@@ -56,3 +56,33 @@ func TestLearnerKnowsMore(t *testing.T) {
 		t.Error("the voter always knew")
 	}
 }
+
+// Of two voters one leaves. A second later, in which nothing went on, the other crashes and loses all that its disk had not
+// synced. Alone it knows all the same that the departure is committed, and leads.
+func TestLastVoterRemembers(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		cryptotest.SetGlobalRandom(t, seed)
+		s := emptyStage(t, seed)
+		s.Net.Jitter = 5 * time.Millisecond
+		disk := s.newDisk()
+		s.Disks[0] = disk
+		s.Start(0, core.Normal, 1)
+		s.within(10*time.Second, "founder", func() bool { return s.nodes[0].Status != nil && s.nodes[0].Status.Online })
+		gone := s.Start(1, core.Normal, joinOnly)
+		s.within(10*time.Second, "two voters", func() bool { return s.Whole() && gone.Status.Voters == 2 && s.leader() == s.nodes[0] })
+		s.add(gone, time.Second)
+		history := gone.Status.Genesis
+		gone.do(func() { gone.eng.Leave(gone.clock()) })
+		s.within(10*time.Second, "departure", func() bool { return gone.Left })
+		s.Crash(gone, false)
+		s.Run(time.Second)
+		disk.ops = disk.ops[:disk.synced]
+		s.Crash(s.nodes[0], false)
+		s.Run(time.Second)
+		voter := s.Start(0, core.Normal, joinOnly)
+		s.within(10*time.Second, "leader", func() bool { return voter.Status.Online })
+		if got := s.read(voter); got != "1" || voter.Status.Genesis != history {
+			t.Fatalf("seed %d: reads %s", seed, got)
+		}
+	}
+}
