@@ -49,6 +49,11 @@ var (
 	// one of a view. Its log, and one goroutine or two, are released when it does; until then Join fails with it too.
 	ErrMachineBusy = host.ErrMachineBusy
 
+	// ErrSchemaMismatch reports that the store has the group's log with other commands than those of the program: another
+	// codec, or a type that cannot be read as that of the program. [Join] fails with it, and the store is as it was. See
+	// "Changing a machine" in docs/groups.md for what may change.
+	ErrSchemaMismatch = errors.New("groups: the commands in the log are of another type")
+
 	// ErrTypeMismatch reports that this node already takes part in the group with another machine type, codec or
 	// storage: the handles of one node share one machine.
 	ErrTypeMismatch = errors.New("groups: the group is already joined on this node with different types")

@@ -123,7 +123,7 @@ func Join[M Machine[C, Q, R], C, Q, R any](net *mosaik.Network, key Key, newMach
 			service: service, self: n.ID(), machine: a, kind: kind, codec: commands, consensus: o.consensus,
 		}
 	}
-	cfg := hostConfig(gid, key, &o, commands.Name(), commands.Fingerprint())
+	cfg := hostConfig(gid, key, &o, schemaOf(commands))
 	cfg.Engine.Snapshots = snapshots
 	cfg.Engine.Merge, cfg.Engine.Resolve, cfg.Engine.AvailabilityFirst = o.merge, resolve, o.available
 	g, owner, err := service.Join(cfg, build)
@@ -166,11 +166,12 @@ func commandCodec[C any](chosen any) (codec.Codec[C], error) {
 }
 
 // hostConfig puts together what the driver needs.
-func hostConfig(gid id.ID, key Key, o *options, codecName string, fingerprint id.ID) host.GroupConfig {
+func hostConfig(gid id.ID, key Key, o *options, s schema) host.GroupConfig {
 	c := &o.consensus
 	return host.GroupConfig{
 		ID:      gid,
 		Storage: o.storage,
+		Schema:  s.check,
 		Engine: core.Config{
 			Preference:      core.Preference(o.preference),
 			Expect:          o.expect,
@@ -193,8 +194,8 @@ func hostConfig(gid id.ID, key Key, o *options, codecName string, fingerprint id
 		},
 		Bond: bond.Local{
 			Secret:      key.proofSecret(),
-			Codec:       codecName,
-			Fingerprint: fingerprint,
+			Codec:       s.codec,
+			Fingerprint: s.fingerprint,
 			Authorize:   authorizer(o.validators),
 		},
 		MaxCalls: maxCalls,

@@ -245,7 +245,7 @@ func AvailabilityFirst(after time.Duration) Option {
 // as itself when the node restarts under the same identity, and Close keeps the membership; see docs/durability.md.
 //
 // [Join] fails with logstore.ErrOtherNode if the store belongs to a node with another identity, and with
-// logstore.ErrCorrupt if the log in it is damaged. Members of one group may use different stores.
+// logstore.ErrCorrupt if the log in it is damaged, and with [ErrSchemaMismatch] if it holds other commands. Members of one group may use different stores.
 func WithStorage(s logstore.Store) Option {
 	return func(o *options) error {
 		if s == nil {

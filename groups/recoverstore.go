@@ -14,6 +14,7 @@ import (
 // StoredGroup is what the durable store of a stopped node holds of a group.
 type StoredGroup struct {
 	Group     id.ID
+	Schema    string     // codec and type of the commands, as far as the store says
 	Self      PeerID     // the node, zero if the log does not say
 	History   string     // short name, as in Status; empty if the node is part of no history
 	Lineage   []Ancestor // how that came about, the latest first
@@ -45,7 +46,7 @@ func InspectStore(ctx context.Context, store logstore.Store) ([]StoredGroup, err
 			return nil, fmt.Errorf("%s: %w", op, context.Cause(ctx))
 		}
 		s := StoredGroup{Group: g}
-		if err := offline(store, g, func(o *core.Offline) error { s.fill(o); return nil }); err != nil {
+		if err := offline(store, g, func(o *core.Offline, l logstore.Log) error { s.fill(o, l); return nil }); err != nil {
 			s.Err = err
 		}
 		out = append(out, s)
@@ -74,9 +75,9 @@ func RecoverStore(ctx context.Context, store logstore.Store, plan StoredGroup) e
 	case plan.Why != "" || !plan.Plan.Needed:
 		return fmt.Errorf("%s: there is nothing to recover: %s", op, plan.Why)
 	}
-	err := offline(store, plan.Group, func(o *core.Offline) error {
+	err := offline(store, plan.Group, func(o *core.Offline, l logstore.Log) error {
 		var now StoredGroup
-		now.fill(o)
+		now.fill(o, l)
 		if now.History != plan.History || now.Last != plan.Last || now.Term != plan.Term {
 			return errors.New("the log is not the one of the plan any more")
 		}
@@ -89,7 +90,7 @@ func RecoverStore(ctx context.Context, store logstore.Store, plan StoredGroup) e
 }
 
 // offline opens the log of a group for as long as use takes, and returns when what that changed is safe.
-func offline(store logstore.Store, group id.ID, use func(*core.Offline) error) error {
+func offline(store logstore.Store, group id.ID, use func(*core.Offline, logstore.Log) error) error {
 	failed := make(chan error, 1)
 	log, err := store.Open(group, func(_ uint64, err error) {
 		if err != nil {
@@ -104,7 +105,7 @@ func offline(store logstore.Store, group id.ID, use func(*core.Offline) error) e
 	}
 	o, err := host.OpenOffline(log)
 	if err == nil {
-		err = use(o)
+		err = use(o, log)
 	}
 	err = errors.Join(err, log.Close()) // which waits for what was submitted
 	select {
@@ -116,8 +117,11 @@ func offline(store logstore.Store, group id.ID, use func(*core.Offline) error) e
 }
 
 // fill describes what a log holds.
-func (s *StoredGroup) fill(o *core.Offline) {
+func (s *StoredGroup) fill(o *core.Offline, l logstore.Log) {
 	x := o.Status()
+	if was, err := decodeSchema(l.Schema()); err == nil {
+		s.Schema = was.String()
+	}
 	s.Self, s.History, s.Lineage = x.Self, host.HistoryName(x.Genesis), lineage(x.Absorbed, &x.Origin)
 	s.Term, s.Last, s.Committed, s.Commands, s.Why = x.Term, x.Last, Index(x.Committed), Index(x.Commands), x.Why
 	for _, m := range x.Members {

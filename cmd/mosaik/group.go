@@ -91,6 +91,9 @@ func printStored(out io.Writer, g *groups.StoredGroup) {
 		fmt.Fprintf(out, "  node       %s\n", g.Self)
 		fmt.Fprintf(out, "  log        up to %d of term %d, %d commands, %d of them known to be committed\n", g.Last, g.Term, g.Commands, g.Committed)
 	}
+	if g.Schema != "" {
+		fmt.Fprintf(out, "  commands   %s\n", g.Schema)
+	}
 	for _, m := range g.Members {
 		kind := "learner"
 		if m.Voter {

@@ -67,9 +67,10 @@ type Batch struct {
 	State   *raftpb.HardState // nil: as it was
 	Entries []*raftpb.Entry   // may replace the log's tail
 	Record  []byte            // nil: as it was; empty: none
+	Schema  []byte            // nil: as it was; empty: none
 }
 
-// Forget is the batch after which a log is as if it had never been used.
+// Forget is the batch after which a log is as if it had never been used, but for its schema.
 func Forget() Batch {
 	return Batch{Begin: new(raftpb.SnapshotMetadata), State: new(raftpb.HardState), Record: []byte{}}
 }
@@ -101,6 +102,10 @@ type Log interface {
 
 	// Record returns the engine's own durable record, empty if there is none.
 	Record() []byte
+
+	// Schema returns what whoever uses the log has written about the commands in it, empty if nothing. It means nothing
+	// to the store.
+	Schema() []byte
 
 	// Close ends the use of the log once all that was submitted is safe, or cannot be.
 	Close() error

@@ -30,6 +30,7 @@ type memoryLog struct {
 	begin   *raftpb.SnapshotMetadata // position before the first entry
 	entries segments
 	record  []byte
+	schema  []byte
 	seq     uint64
 	images  memoryImages
 }
@@ -85,6 +86,9 @@ func (l *memoryLog) Submit(b Batch) (seq uint64, safe bool, err error) {
 	if b.Record != nil {
 		l.record = b.Record
 	}
+	if b.Schema != nil {
+		l.schema = b.Schema
+	}
 	if len(b.Entries) > 0 {
 		at := b.Entries[0].GetIndex()
 		if at < l.entries.first || at > l.entries.next {
@@ -114,4 +118,5 @@ func (l *memoryLog) Size() int64 { return l.entries.bytes }
 
 func (l *memoryLog) Images() Images { return &l.images }
 func (l *memoryLog) Record() []byte { return l.record }
+func (l *memoryLog) Schema() []byte { return l.schema }
 func (l *memoryLog) Close() error   { return nil }

@@ -39,6 +39,10 @@ type GroupConfig struct {
 	Bond    bond.Local  // the driver fills in Group and Sink
 	Storage logstore.Store
 
+	// Schema is given what the log says of its commands, empty if nothing, and returns what it is to say, or why the group
+	// must not be opened. Nil: nothing is said.
+	Schema func(stored []byte) ([]byte, error)
+
 	MaxCalls int // calls of this member under way
 	MaxBytes int // their bytes
 }
@@ -220,6 +224,10 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 			log.Close()
 		}
 	}()
+	schema, err := checkSchema(&cfg, log)
+	if err != nil {
+		return nil, nil, err
+	}
 	e := &cfg.Engine
 	e.Group = cfg.ID
 	e.Self = s.node.ID()
@@ -241,6 +249,9 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 	engine, err := core.New(*e, log)
 	if err != nil {
 		return nil, nil, fmt.Errorf("groups: start the engine of %s: %w", cfg.ID.Short(), err)
+	}
+	if err := keepSchema(log, schema); err != nil {
+		return nil, nil, fmt.Errorf("groups: write the log of %s: %w", cfg.ID.Short(), err)
 	}
 	machine, owner := build()
 	g = newGroup(s, cfg, engine, machine, log.Images())

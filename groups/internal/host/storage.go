@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"sync/atomic"
 
 	"github.com/mosaik-go/mosaik/groups/logstore"
@@ -34,7 +35,9 @@ func (g *Group) forgetLog() {
 	if g.store == nil || !g.cfg.Engine.Durable {
 		return
 	}
-	if _, _, err := g.store.Submit(logstore.Forget()); err != nil {
+	b := logstore.Forget()
+	b.Schema = []byte{}
+	if _, _, err := g.store.Submit(b); err != nil {
 		g.log.Warn("cannot forget the log of a group that was left; at the next start this member finds out that it was removed", "err", err)
 	}
 }
@@ -47,4 +50,26 @@ func (g *Group) closeLog() {
 	if err := g.store.Close(); err != nil {
 		g.log.Warn("cannot close the log", "err", err)
 	}
+}
+
+// checkSchema asks whether the commands in the log are those of the program, and returns what the log is to say of them. A
+// log with nothing in it says nothing.
+func checkSchema(cfg *GroupConfig, log logstore.Log) ([]byte, error) {
+	if cfg.Schema == nil {
+		return nil, nil
+	}
+	var stored []byte
+	if len(log.Record()) > 0 {
+		stored = log.Schema()
+	}
+	return cfg.Schema(stored)
+}
+
+// keepSchema has the log say of its commands what checkSchema returned, before anything else is written to it.
+func keepSchema(log logstore.Log, schema []byte) error {
+	if schema == nil || bytes.Equal(schema, log.Schema()) {
+		return nil
+	}
+	_, _, err := log.Submit(logstore.Batch{Schema: schema})
+	return err
 }

@@ -18,6 +18,7 @@ import (
 //	2 group 'b'        position at which the log begins, raftpb.SnapshotMetadata
 //	2 group 'h'        term, vote and commit index, 8 bytes each
 //	2 group 'r'        the engine's record
+//	2 group 's'        what the commands are, by whoever uses the log
 //	2 group 'e' index  an entry: type, term, data
 //
 // Integers in keys are big-endian, so that entries are in order. The database has checksums over all of it.
@@ -28,6 +29,7 @@ const (
 	beginField  byte = 'b'
 	entryField  byte = 'e'
 	recordField byte = 'r'
+	schemaField byte = 's'
 	stateField  byte = 'h'
 
 	layout byte = 1

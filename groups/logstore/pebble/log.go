@@ -32,6 +32,7 @@ type log struct {
 	state   *raftpb.HardState
 	lazy    bool // state was not submitted
 	record  []byte
+	schema  []byte
 	next    uint64 // index after the last entry
 	bytes   int64  // of all entries, about
 	seq     uint64
@@ -85,6 +86,9 @@ func (l *log) load() error {
 		return err
 	}
 	l.record = v
+	if l.schema, err = get(schemaField); err != nil {
+		return err
+	}
 	l.begin = new(raftpb.SnapshotMetadata)
 	if v, err = get(beginField); err != nil {
 		return err
@@ -278,7 +282,7 @@ func (l *log) Submit(b logstore.Batch) (seq uint64, safe bool, err error) {
 		return 0, false, *p
 	}
 	l.settle()
-	j := &job{log: l, begin: b.Begin, clear: b.Begin != nil, record: b.Record, entries: b.Entries}
+	j := &job{log: l, begin: b.Begin, clear: b.Begin != nil, record: b.Record, schema: b.Schema, entries: b.Entries}
 	if b.Begin != nil {
 		l.begin = b.Begin
 		l.next, l.from = b.Begin.GetIndex()+1, b.Begin.GetIndex()+1
@@ -290,13 +294,16 @@ func (l *log) Submit(b logstore.Batch) (seq uint64, safe bool, err error) {
 			return 0, false, err
 		}
 	}
-	lazy := b.Begin == nil && b.Record == nil && len(b.Entries) == 0
+	lazy := b.Begin == nil && b.Record == nil && b.Schema == nil && len(b.Entries) == 0
 	if b.State != nil {
 		lazy = lazy && b.State.GetTerm() == l.state.GetTerm() && b.State.GetVote() == l.state.GetVote()
 		l.state = b.State
 	}
 	if b.Record != nil {
 		l.record = b.Record
+	}
+	if b.Schema != nil {
+		l.schema = b.Schema
 	}
 	l.seq++
 	if lazy {
@@ -421,6 +428,9 @@ func (l *log) Images() logstore.Images { return l.images }
 
 // Record implements logstore.Log.
 func (l *log) Record() []byte { return l.record }
+
+// Schema implements logstore.Log.
+func (l *log) Schema() []byte { return l.schema }
 
 // tell reports to the group, unless the log is closed.
 func (l *log) tell(seq uint64, err error) {

@@ -314,6 +314,10 @@ func TestRemovedWhileAway(t *testing.T) {
 	tm.online(2)
 	tm.reads([]string{"one"}, 2)
 	tm.net.WaitFor("it votes again", func() bool { return tm.groups[0].Status().Voters == 3 })
+	tm.net.Close(2)
+	if s := stored(t, tm.stores[2]).Schema; s != "postcard/1 string" {
+		t.Errorf("the log of the new life says that its commands are %q", s)
+	}
 }
 
 // An operator who knows that a node is gone for good need not wait until the group gives it up. If the disk comes back after

@@ -140,6 +140,7 @@ type look struct {
 	before      uint64 // term of the entry before the first
 	entries     []string
 	record      string
+	schema      string
 }
 
 func lookAt(t testing.TB, l logstore.Log, maxSize uint64) (v look) {
@@ -174,12 +175,12 @@ func lookAt(t testing.TB, l logstore.Log, maxSize uint64) (v look) {
 			at++
 		}
 	}
-	v.record = string(l.Record())
+	v.record, v.schema = string(l.Record()), string(l.Schema())
 	return v
 }
 
 func (v look) String() string {
-	return fmt.Sprintf("state %s, voters %v, %d to %d after term %d, record %q: %q", v.state, v.voters, v.first, v.last, v.before, v.record, v.entries)
+	return fmt.Sprintf("state %s, voters %v, %d to %d after term %d, record %q, schema %q: %q", v.state, v.voters, v.first, v.last, v.before, v.record, v.schema, v.entries)
 }
 
 // TestLikeMemory does random things to a log on disk, closing and opening it in between, and to one in memory, and
@@ -229,6 +230,8 @@ func TestLikeMemory(t *testing.T) {
 				both(logstore.Batch{State: state(term+1, 5, st.GetCommit())})
 			},
 			"record": func(rt *rapid.T) { both(logstore.Batch{Record: []byte(rapid.String().Draw(rt, "record"))}) },
+			"schema": func(rt *rapid.T) { both(logstore.Batch{Schema: []byte(rapid.String().Draw(rt, "schema"))}) },
+			"forget": func(rt *rapid.T) { both(logstore.Forget()) },
 			"begin": func(rt *rapid.T) {
 				at := rapid.Uint64Range(1, 1000).Draw(rt, "at")
 				both(logstore.Batch{Begin: begin(at, term), State: state(term, 0, at)})

@@ -21,6 +21,7 @@ type job struct {
 	cut     span // entries given up, after clear and before entries
 	state   *raftpb.HardState
 	record  []byte
+	schema  []byte
 	entries []*raftpb.Entry
 
 	seq  uint64     // told to the log, if not zero
@@ -35,7 +36,7 @@ type span struct{ from, to uint64 }
 const jobOverhead = 256
 
 func (j *job) measure() {
-	j.size = jobOverhead + len(j.record)
+	j.size = jobOverhead + len(j.record) + len(j.schema)
 	for _, e := range j.entries {
 		j.size += len(e.Data) + entryHead + entryKeySize
 	}
@@ -213,6 +214,11 @@ func (s *store) fill(b *pebble.Batch, j *job) error {
 	}
 	if j.record != nil {
 		if err := b.Set(fieldKey(group, recordField), j.record, nil); err != nil {
+			return err
+		}
+	}
+	if j.schema != nil {
+		if err := b.Set(fieldKey(group, schemaField), j.schema, nil); err != nil {
 			return err
 		}
 	}
