@@ -283,6 +283,13 @@ func (l *log) Submit(b logstore.Batch) (seq uint64, safe bool, err error) {
 	}
 	l.settle()
 	j := &job{log: l, begin: b.Begin, clear: b.Begin != nil, record: b.Record, schema: b.Schema, entries: b.Entries}
+	if l.keeps(&b) {
+		if j.entries, err = l.changed(b.Entries); err != nil {
+			return 0, false, err
+		}
+		j.clear = false
+	}
+	was := l.next
 	if b.Begin != nil {
 		l.begin = b.Begin
 		l.next, l.from = b.Begin.GetIndex()+1, b.Begin.GetIndex()+1
@@ -293,6 +300,9 @@ func (l *log) Submit(b logstore.Batch) (seq uint64, safe bool, err error) {
 		if j.cut, err = l.append(b.Entries); err != nil {
 			return 0, false, err
 		}
+	}
+	if b.Begin != nil && !j.clear {
+		j.cut = span{l.next, was}
 	}
 	lazy := b.Begin == nil && b.Record == nil && b.Schema == nil && len(b.Entries) == 0
 	if b.State != nil {

@@ -231,6 +231,30 @@ func TestLikeMemory(t *testing.T) {
 			},
 			"record": func(rt *rapid.T) { both(logstore.Batch{Record: []byte(rapid.String().Draw(rt, "record"))}) },
 			"schema": func(rt *rapid.T) { both(logstore.Batch{Schema: []byte(rapid.String().Draw(rt, "schema"))}) },
+			"fork": func(rt *rapid.T) {
+				first, _ := want.FirstIndex()
+				last, _ := want.LastIndex()
+				if last < first {
+					return
+				}
+				old, err := want.Entries(first, last+1, math.MaxUint64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before, _ := want.Term(first - 1)
+				b := logstore.Batch{Begin: begin(first-1, before), State: state(term, 0, last), Entries: slices.Clone(old), Record: []byte("fork")}
+				for _, i := range rapid.SliceOfN(rapid.IntRange(0, len(old)-1), 0, 3).Draw(rt, "changed") {
+					b.Entries[i] = entries(first+uint64(i), first+uint64(i), old[i].GetTerm(), "forked")[0]
+				}
+				switch rapid.IntRange(0, 2).Draw(rt, "end") {
+				case 1:
+					b.Entries = append(b.Entries, entries(last+1, last+2, term, "more")...)
+				case 2:
+					b.Entries = b.Entries[:rapid.IntRange(1, len(old)).Draw(rt, "left")]
+					b.State = state(term, 0, first+uint64(len(b.Entries))-1)
+				}
+				both(b)
+			},
 			"forget": func(rt *rapid.T) { both(logstore.Forget()) },
 			"begin": func(rt *rapid.T) {
 				at := rapid.Uint64Range(1, 1000).Draw(rt, "at")
