@@ -20,8 +20,8 @@ type Divergence[C any] struct {
 
 	// Snapshot writes the state that the machine had at the end of From, as its [View] does. It is nil unless this member's
 	// log was cut: then Commands are only the last ones, and the state is all that is left of those before. It waits for
-	// the machine to come to the end of From. The latest two states are kept, in memory, until the group is closed on this
-	// node; after that WriteTo fails.
+	// the machine to come to the end of From. The latest two states are kept, in memory also by a durable member, until the
+	// group is closed on this node; after that WriteTo fails.
 	Snapshot io.WriterTo
 }
 
@@ -108,7 +108,8 @@ func (d *Divergence[C]) fill(c codec.Codec[C], items []core.Item) {
 }
 
 // Divergences returns the commands that merges did not take over as they are, of the latest 16 merges that this member
-// took part in, oldest first. They are kept in memory only.
+// took part in, oldest first. They are kept in memory only, also with a durable log: read them when the [Diverged]
+// event comes.
 func (g *Group[C, Q, R]) Divergences() []Divergence[C] {
 	var out []Divergence[C]
 	for _, n := range g.host.Diverged() {
