@@ -79,22 +79,39 @@ func (g *Group[C, Q, R]) Query(ctx context.Context, q Q, consistency Consistency
 		if err := g.host.End(); err != nil {
 			return none, notApplied(op, err)
 		}
+		return g.machine.query(q), nil
 	case Strong:
-		r := g.pools.read()
-		reusable, err := g.host.Await(ctx, r)
-		if reusable {
-			g.pools.reads.Put(r)
-		}
-		if errors.Is(err, host.ErrUnconfirmed) {
-			return none, g.explain(&callError{op: op, outcome: ErrOffline})
-		}
-		if err != nil {
-			return none, g.explain(notApplied(op, err))
+		for {
+			resets := g.machine.since()
+			if err := g.confirm(ctx, op); err != nil {
+				return none, err
+			}
+			// What was confirmed holds for the machine of that moment. If the member has begun anew meanwhile, in another history
+			// or as a new member, it has to ask again.
+			if res, ok := g.machine.querySince(resets, q); ok {
+				return res, nil
+			}
 		}
 	default:
 		return none, notApplied(op, fmt.Errorf("unknown %v", consistency))
 	}
-	return g.machine.query(q), nil
+}
+
+// confirm waits until the machine has all that was acknowledged to anyone before.
+func (g *Group[C, Q, R]) confirm(ctx context.Context, op string) error {
+	r := g.pools.read()
+	reusable, err := g.host.Await(ctx, r)
+	if reusable {
+		g.pools.reads.Put(r)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, host.ErrUnconfirmed):
+		return g.explain(&callError{op: op, outcome: ErrOffline})
+	default:
+		return g.explain(notApplied(op, err))
+	}
 }
 
 // explain adds to an error why the group is offline, if it is.

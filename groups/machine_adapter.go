@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mosaik-go/mosaik/codec"
 	"github.com/mosaik-go/mosaik/groups/internal/core"
@@ -27,6 +28,8 @@ type adapter[C, Q, R any] struct {
 	machine Machine[C, Q, R]
 	batch   BatchApplier[C, R] // the machine, if it has ApplyBatch
 	index   Index              // applied
+
+	resets atomic.Uint64 // how often the machine was put back into its initial state; changes under mu
 
 	// Owned by the applier.
 	commands []C
@@ -51,6 +54,7 @@ func (a *adapter[C, Q, R]) Reset() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.install(m)
+	a.resets.Add(1)
 }
 
 // query reads the state.
@@ -58,6 +62,19 @@ func (a *adapter[C, Q, R]) query(q Q) Result[R] {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return Result[R]{Value: a.machine.Query(q), Index: a.index}
+}
+
+// since returns what to give to querySince. It does not wait for a command that is being applied.
+func (a *adapter[C, Q, R]) since() (resets uint64) { return a.resets.Load() }
+
+// querySince reads the state, unless the machine has begun anew since.
+func (a *adapter[C, Q, R]) querySince(resets uint64, q Q) (res Result[R], ok bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.resets.Load() != resets {
+		return res, false
+	}
+	return Result[R]{Value: a.machine.Query(q), Index: a.index}, true
 }
 
 // Apply implements host.Machine.
