@@ -9,6 +9,7 @@ import (
 
 	"github.com/mosaik-go/mosaik/groups/internal/genesis"
 	"github.com/mosaik-go/mosaik/groups/internal/member"
+	"github.com/mosaik-go/mosaik/groups/internal/wire"
 )
 
 // online reports whether this member can serve: there is a leader, and what it had committed when this member met it is
@@ -219,22 +220,35 @@ func (r *Replica) note() string {
 	case !r.met:
 		return ""
 	}
-	var rivals []string
+	var rivals []wire.Genesis
+	led := make(map[wire.Genesis]bool)
 	for _, who := range r.bonded() {
 		h := r.peers[who].hello
 		if h == nil || h.Genesis.IsZero() || h.Genesis == r.genesis || r.isGone(h.Genesis) {
 			continue
 		}
-		if text := fmt.Sprintf("%x", h.Genesis[:5]); !slices.Contains(rivals, text) {
-			rivals = append(rivals, text)
+		if !slices.Contains(rivals, h.Genesis) {
+			rivals = append(rivals, h.Genesis)
+		}
+		led[h.Genesis] = led[h.Genesis] || !h.Leader.IsZero()
+	}
+	if len(rivals) == 0 {
+		return ""
+	}
+	texts := make([]string, len(rivals))
+	for i, g := range rivals {
+		texts[i] = fmt.Sprintf("%x", g[:5])
+		switch {
+		case r.lead == 0:
+		case led[g]:
+			texts[i] += " (will be merged)"
+		default:
+			texts[i] += " (has no leader: it will be merged once it has a majority, or is recovered)"
 		}
 	}
-	switch {
-	case len(rivals) == 0:
-		return ""
-	case r.lead == 0:
-		return "orphaned: other histories of the group are in sight (" + strings.Join(rivals, ", ") + "), and this one has no majority to merge with them"
-	default:
-		return "other histories of the group are in sight and will be merged: " + strings.Join(rivals, ", ")
+	list := strings.Join(texts, ", ")
+	if r.lead == 0 {
+		return "orphaned: other histories of the group are in sight (" + list + "), and this one cannot merge with them until it has a majority, or is recovered"
 	}
+	return "other histories of the group are in sight: " + list
 }
