@@ -44,11 +44,8 @@ import (
 // defaultPatience bounds each WaitFor.
 const defaultPatience = time.Minute
 
-// Each exchange of DiscoverAll may take pairTimeout, with pauses of pairPause between tries.
-const (
-	pairTimeout = 20 * time.Second
-	pairPause   = 50 * time.Millisecond
-)
+// pairPause is between the tries of one exchange of DiscoverAll.
+const pairPause = 50 * time.Millisecond
 
 // Option changes how a network is made.
 type Option func(*settings)
@@ -68,7 +65,7 @@ func Nodes(opts ...mosaik.Option) Option {
 	return func(s *settings) { s.nodes = append(s.nodes, opts...) }
 }
 
-// Patience bounds each [Net.WaitFor]. The default is a minute.
+// Patience bounds each [Net.WaitFor], and each exchange of [Net.DiscoverAll]. The default is a minute.
 func Patience(d time.Duration) Option { return func(s *settings) { s.patience = d } }
 
 // Verbose logs what the nodes log, from the level on, to the test's output. Each line says which node it comes from.
@@ -293,7 +290,8 @@ func (n *Net) Restart(i int) *mosaik.Network {
 func (n *Net) OnRestart(fn func(i int, node *mosaik.Network)) { n.restart = fn }
 
 // DiscoverAll makes every running node know every other, by a catalog exchange of each pair, and returns when all
-// catalogs list all. Each exchange may take 20 s, in which it is tried again when it fails.
+// catalogs list all. Each exchange may take as long as a [Net.WaitFor], and is tried again
+// when it fails.
 func (n *Net) DiscoverAll(ctx context.Context) {
 	n.t.Helper()
 	up := n.Up()
@@ -318,7 +316,7 @@ func (n *Net) DiscoverAll(ctx context.Context) {
 // introduce has two nodes exchange their catalogs. A busy machine can be too slow for a dial, and a node that is asked too
 // often refuses for a moment.
 func (n *Net) introduce(ctx context.Context, i, j int) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, pairTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.settings.patience)
 	defer cancel()
 	for {
 		last := n.Node(i).Discovery().SyncWith(ctx, n.Node(j).Addr())
