@@ -54,7 +54,7 @@ func TestStuckWithoutRestore(t *testing.T) {
 	wantStuck(t, late, "Restore: no restore today", errNoRestore)
 	equal(t, "elsewhere", query(t, gs[1], groups.Strong), groups.Result[int64]{Value: sum, Index: 100})
 	f.fail.Store(0)
-	within(t, 60*time.Second, "online", late.When().Online) // tries are up to half a minute apart
+	within(t, 2*patience, "online", late.When().Online) // tries are up to half a minute apart
 	equal(t, "execute", execute(t, late, 7), groups.Result[int64]{Value: sum + 7, Index: 101})
 	equal(t, "strong", query(t, late, groups.Strong), groups.Result[int64]{Value: sum + 7, Index: 101})
 	if why := late.Status().Reason + late.Status().Note; why != "" {
@@ -85,7 +85,7 @@ func TestStuckAfterCallWasSent(t *testing.T) {
 		if errors.Is(err, groups.ErrNotApplied) {
 			t.Errorf("both: %v", err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the call still waits")
 	}
 	equal(t, "elsewhere", query(t, gs[1], groups.Strong).Value, sum+7)
@@ -116,7 +116,7 @@ func TestStuckWithoutSnapshot(t *testing.T) {
 	}
 	wantStuck(t, late, "Snapshot: no view today")
 	shared.noView.Store(false)
-	within(t, 30*time.Second, "online", late.When().Online)
+	within(t, 2*patience, "online", late.When().Online) // likewise
 	equal(t, "execute", execute(t, late, 7), groups.Result[int64]{Value: sum + 7, Index: 101})
 	eventually(t, "the notes being gone", func() bool { return gs[0].Status().Note == "" && late.Status().Note == "" })
 }
