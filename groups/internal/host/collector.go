@@ -81,6 +81,7 @@ func newCollector(part *metric.Part) *collector {
 	add(true, "raft_committee_non_voters", "Members without a vote.", func(m *groupMetrics) *number { return &m.nonVoters })
 	add(true, "raft_committee_size", "Members.", func(m *groupMetrics) *number { return &m.size })
 	add(true, "online", "1 while the group takes commands here.", func(m *groupMetrics) *number { return &m.online })
+	add(true, "failed", "1 while the group is over here because it failed and the program still has a handle of it.", func(m *groupMetrics) *number { return &m.broken })
 	add(true, "log_entries", "Entries in the log.", func(m *groupMetrics) *number { return &m.logEntries })
 	add(true, "log_bytes", "Bytes of the entries in the log.", func(m *groupMetrics) *number { return &m.logBytes })
 	add(true, "quorum_lost", "1 while there is no majority of voters.", func(m *groupMetrics) *number { return &m.quorumLost })

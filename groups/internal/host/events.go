@@ -105,6 +105,12 @@ type subscriber struct {
 func (h *eventHub) emit(ev Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !h.closed {
+		h.emitLocked(ev)
+	}
+}
+
+func (h *eventHub) emitLocked(ev Event) {
 	if len(h.subs) == 0 {
 		return
 	}
@@ -126,10 +132,13 @@ func (s *subscriber) wake() {
 	}
 }
 
-// close lets subscribers read what is queued and then ends them.
-func (h *eventHub) close() {
+// end emits the last events. Subscribers read what is queued and then end.
+func (h *eventHub) end(last ...Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, ev := range last {
+		h.emitLocked(ev)
+	}
 	h.closed = true
 	for s := range h.subs {
 		s.wake()

@@ -59,6 +59,7 @@ type Group struct {
 	asApplier func()
 	left      chan struct{} // closed when the engine says that leaving is over
 	over      chan struct{} // closed when the group is over
+	inactive  sync.Once     // it is not counted as active any more
 
 	mu       sync.Mutex // guards all following fields
 	room     sync.Cond  // the mailbox was emptied, or the group is over

@@ -58,11 +58,11 @@ func (g *Group) tell(n *core.News, state *KeptState) {
 		log.Warn("the group goes on without its lost majority", "reason", n.Reason, "commands", n.Commands, "lossy", n.Lossy)
 	case core.NewsQuorumLost:
 		ev.Kind = QuorumLost
-		g.meter.quorumLost.Set(1)
+		g.state.change(func(*State) { g.meter.quorumLost.Set(1) })
 		g.log.Warn("the group has no majority", "reason", n.Reason)
 	case core.NewsQuorumBack:
 		ev.Kind = QuorumRegained
-		g.meter.quorumLost.Set(0)
+		g.state.change(func(*State) { g.meter.quorumLost.Set(0) })
 		g.log.Info("the group has a majority again")
 	}
 	g.events.emit(ev)

@@ -142,7 +142,7 @@ func (g *Group) bury(cause error) bool {
 	untaken := g.untaken
 	g.room.Broadcast()
 	// Under the lock, so that nobody whose call fails for this end finds a state without it.
-	g.state.end(g.svc.now(), cause)
+	before := g.state.end(g.svc.now(), cause, func() { g.meter.end(cause) })
 	g.mu.Unlock()
 
 	g.stopBulk()
@@ -161,8 +161,12 @@ func (g *Group) bury(cause error) bool {
 	for _, c := range held {
 		c.settle(0, core.FailedUnknown, cause)
 	}
-	g.events.emit(Event{Kind: GroupEnded, Reason: cause.Error()})
+	last := []Event{{Kind: GroupEnded, Reason: cause.Error()}}
+	if before.Online {
+		last = []Event{{Kind: WentOffline, Reason: cause.Error()}, last[0]}
+		g.log.Info(WentOffline.String(), "index", before.Committed, "reason", cause)
+	}
+	g.events.end(last...)
 	close(g.over)
-	g.events.close()
 	return true
 }

@@ -64,7 +64,7 @@ type groupMetrics struct {
 	installed, fetchesFailed                 number
 	stateSent, stateReceived                 number
 	diverged, merges, forks, untaken, stuck  number
-	unwelcome                                number
+	unwelcome, broken                        number
 
 	calls     [len(outcomes)]number
 	latency   histogram
@@ -115,6 +115,14 @@ func (m *groupMetrics) failed(f core.Failure) {
 	}
 }
 
+// end shows that the group is over, for a cause other than ErrClosed because it failed.
+func (m *groupMetrics) end(cause error) {
+	for _, n := range []*number{&m.online, &m.bonds, &m.quorumLost, &m.stuck, &m.unwelcome} {
+		n.Set(0)
+	}
+	m.broken.Set(oneIf(cause != ErrClosed))
+}
+
 // status follows the engine.
 func (m *groupMetrics) status(before, after *core.Status) {
 	if before.Leader != after.Leader && !after.Leader.IsZero() {
@@ -128,9 +136,12 @@ func (m *groupMetrics) status(before, after *core.Status) {
 	m.size.Set(float64(len(after.Members)))
 	m.logEntries.Set(float64(after.LogLast + 1 - after.LogFirst))
 	m.logBytes.Set(float64(after.LogBytes))
-	if after.Online {
-		m.online.Set(1)
-	} else {
-		m.online.Set(0)
+	m.online.Set(oneIf(after.Online))
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
 	}
+	return 0
 }

@@ -186,6 +186,7 @@ func (s *Service) found(m *membership, cfg GroupConfig, build func() (Machine, a
 	if err != nil {
 		return nil, nil, err
 	}
+	s.metrics.active.Inc()
 	if late {
 		if !mine {
 			<-m.gone
@@ -194,7 +195,6 @@ func (s *Service) found(m *membership, cfg GroupConfig, build func() (Machine, a
 		s.leave(context.Background(), m, g.cfg.Engine.Durable)
 		return nil, nil, ErrClosed
 	}
-	s.metrics.active.Inc()
 	if err := s.node.Disc.AddGroups(cfg.ID); err != nil {
 		s.Release(g)
 		return nil, nil, fmt.Errorf("groups: enter %s in the peer entry: %w", cfg.ID.Short(), err)
@@ -358,7 +358,7 @@ func (s *Service) linger(m *membership, ended <-chan struct{}, release func()) {
 	m.late = true
 	close(m.gone)
 	s.mu.Unlock()
-	s.metrics.active.Dec()
+	s.inactive(m.group)
 	go func() {
 		<-ended
 		release()
@@ -383,12 +383,16 @@ func (s *Service) forget(m *membership) {
 	delete(s.groups, m.group.cfg.ID)
 	close(m.gone)
 	s.mu.Unlock()
-	s.metrics.active.Dec()
+	s.inactive(m.group)
 	s.metrics.forget(m.group.meter)
 }
 
+// inactive counts a group no more among those that the node takes part in.
+func (s *Service) inactive(g *Group) { g.inactive.Do(s.metrics.active.Dec) }
+
 // retire withdraws a group that failed; its membership stays until its handles are closed. It does not block.
 func (s *Service) retire(g *Group) {
+	s.inactive(g)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -456,7 +460,7 @@ func (s *Service) Kill() {
 				<-m.gone
 			case has(ended):
 				m.group.closeLog()
-				s.metrics.active.Dec()
+				s.inactive(m.group)
 				s.metrics.forget(m.group.meter)
 			default:
 				s.linger(m, ended, m.group.closeLog)

@@ -66,12 +66,13 @@ func (g *Group) Refused(peer id.PeerID, r bond.Refusal) {
 
 // Judged implements bond.Sink.
 func (g *Group) Judged(refusal string) {
-	g.state.change(func(s *State) { s.Refused = refusal })
+	g.state.change(func(s *State) {
+		s.Refused = refusal
+		g.meter.unwelcome.Set(oneIf(refusal != ""))
+	})
 	if refusal == "" {
-		g.meter.unwelcome.Set(0)
 		g.log.Info("the group's validators accept this node's own ticket")
 		return
 	}
-	g.meter.unwelcome.Set(1)
 	g.log.Warn("the group's validators refuse this node's own ticket: no member will bond with it", "reason", refusal)
 }

@@ -59,9 +59,9 @@ func (b *stateBoard) change(edit func(*State)) (before, after *State) {
 	return before, &s
 }
 
-// end is the last change.
-func (b *stateBoard) end(now time.Duration, cause error) {
-	b.change(func(s *State) {
+// end is the last change. It returns the state before it. done runs before any other change can be tried.
+func (b *stateBoard) end(now time.Duration, cause error, done func()) (before *State) {
+	before, _ = b.change(func(s *State) {
 		if s.Online {
 			s.Since = now
 		}
@@ -72,7 +72,9 @@ func (b *stateBoard) end(now time.Duration, cause error) {
 		s.Bonds = nil
 		s.Ended = cause
 		s.Stuck, s.Unwritten = nil, nil
+		done()
 	})
+	return before
 }
 
 // State returns the present state.
@@ -162,10 +164,12 @@ func (g *Group) Time(at time.Duration) time.Time {
 func (g *Group) publish(status *core.Status) {
 	now := g.svc.now()
 	before, after := g.state.change(func(s *State) {
+		before := s.Status
 		if s.Leader != status.Leader {
 			s.LedSince = now
 		}
 		s.Status = *status
+		g.meter.status(&before, status) // here, so that it cannot come after the last change
 	})
 	if before == after {
 		return
@@ -173,7 +177,6 @@ func (g *Group) publish(status *core.Status) {
 	g.mu.Lock()
 	g.eager = !status.Online || g.leaving
 	g.mu.Unlock()
-	g.meter.status(&before.Status, status)
 	g.report(before, after)
 }
 
@@ -184,6 +187,8 @@ func (g *Group) bondsChanged() {
 		infos = append(infos, BondInfo{Peer: peer, Since: b.Since()})
 	}
 	sortBonds(infos)
-	g.state.change(func(s *State) { s.Bonds = infos })
-	g.meter.bonds.Set(float64(len(infos)))
+	g.state.change(func(s *State) {
+		s.Bonds = infos
+		g.meter.bonds.Set(float64(len(infos)))
+	})
 }

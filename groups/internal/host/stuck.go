@@ -236,7 +236,10 @@ func (g *Group) watchLack(now time.Duration) {
 func (g *Group) setStuck(s *Stuck) {
 	before := g.lack.stuck
 	g.lack.stuck = s
-	g.state.change(func(st *State) { st.Stuck = s })
+	g.state.change(func(st *State) {
+		st.Stuck = s
+		g.meter.stuck.Set(oneIf(s != nil))
+	})
 	g.mu.Lock()
 	g.window.shut = s != nil
 	if s == nil {
@@ -245,10 +248,8 @@ func (g *Group) setStuck(s *Stuck) {
 	g.mu.Unlock()
 	switch {
 	case s == nil:
-		g.meter.stuck.Set(0)
 		g.log.Info("this member gets on with the state of the group again")
 	case before == nil:
-		g.meter.stuck.Set(1)
 		g.log.Warn("this member cannot get the state of the group", "why", s.String())
 	}
 }
