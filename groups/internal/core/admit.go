@@ -25,7 +25,7 @@ func (r *Replica) onRaft(from id.PeerID, m *wire.Raft) {
 		}
 	} else {
 		if r.table.WasRemoved(sender) {
-			r.send(from, &wire.Removed{Genesis: r.genesis, Member: sender})
+			r.sayRemoved(from, sender)
 			return
 		}
 		// This member may not have come to the entry that takes the sender in. It is believed what it says of itself.

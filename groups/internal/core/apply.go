@@ -159,11 +159,11 @@ func (r *Replica) commitChange(e *raftpb.Entry) error {
 	if op.Kind == member.Add && op.Member.ID == r.self {
 		r.checkSession()
 	}
-	if op.Kind == member.Remove && row != nil {
-		r.removed(row)
-	}
 	if fewer && !r.resumed {
 		r.keepRecord(func() {}) // so that the commit index is synced along: a voter fewer may be one that is missed
+	}
+	if op.Kind == member.Remove && row != nil {
+		r.removed(row)
 	}
 	return nil
 }
@@ -177,10 +177,10 @@ func (r *Replica) removed(row *member.Row) {
 	}
 	switch {
 	case row.ID == r.self && r.leaving.asked:
-		r.leaving.done = true
+		r.leaving.done = !row.Voter || r.table.Voters() > 1 // the last voter that is left says when it will remember
 	case row.ID == r.self:
 		r.evicted = true
 	case r.isLeader():
-		r.send(row.Peer, &wire.Left{Genesis: r.genesis, Member: row.ID})
+		r.onceKept(func() { r.send(row.Peer, &wire.Left{Genesis: r.genesis, Member: row.ID}) })
 	}
 }

@@ -141,7 +141,7 @@ func (r *Replica) onHello(from id.PeerID, m *wire.Hello) {
 		}
 	case m.Genesis == r.genesis:
 		if r.table.WasRemoved(m.Member) {
-			r.send(from, &wire.Removed{Genesis: r.genesis, Member: m.Member})
+			r.sayRemoved(from, m.Member)
 		}
 		r.learnCommitted(m)
 	case !m.Genesis.IsZero():

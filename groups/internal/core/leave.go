@@ -60,7 +60,7 @@ func (r *Replica) tickLeave() {
 		return
 	}
 	switch {
-	case v.done, r.rn == nil, r.table.Len() == 1 && !r.expecting():
+	case v.done, r.rn == nil, r.table.Len() == 1 && r.table.Get(r.self) != nil && !r.expecting():
 		r.left()
 		return
 	case r.now-v.since >= leaveGiveUp:

@@ -28,7 +28,7 @@ func (r *Replica) onJoin(from id.PeerID, m *wire.Join) {
 		return
 	}
 	if r.table.WasRemoved(m.Member) {
-		r.send(from, &wire.Removed{Genesis: r.genesis, Member: m.Member})
+		r.sayRemoved(from, m.Member)
 		return
 	}
 	l := &r.leader
@@ -38,6 +38,14 @@ func (r *Replica) onJoin(from id.PeerID, m *wire.Join) {
 		l.joins = append(l.joins, joiner{from, m})
 	}
 	l.plan = true
+}
+
+// sayRemoved tells a member that it was taken out, unless this one may still forget that: who hears it goes for good. It will
+// be told when it asks again, or by the leader.
+func (r *Replica) sayRemoved(to id.PeerID, member uint64) {
+	if len(r.pledges) == 0 {
+		r.send(to, &wire.Removed{Genesis: r.genesis, Member: member})
+	}
 }
 
 func (r *Replica) accept(row *member.Row) {
@@ -50,7 +58,9 @@ func (r *Replica) onLeave(from id.PeerID, m *wire.Leave) {
 		return
 	}
 	if r.table.WasRemoved(m.Member) {
-		r.send(from, &wire.Left{Genesis: r.genesis, Member: m.Member})
+		if len(r.pledges) == 0 { // as in sayRemoved
+			r.send(from, &wire.Left{Genesis: r.genesis, Member: m.Member})
+		}
 		return
 	}
 	if row := r.table.Get(m.Member); r.isLeader() && row != nil && row.Peer == from {
@@ -166,7 +176,7 @@ func (r *Replica) tellRemoved() {
 	for _, who := range r.bondedIf(func(p *peer) bool {
 		return p.hello != nil && p.hello.Genesis == r.genesis && r.table.WasRemoved(p.hello.Member)
 	}) {
-		r.send(who, &wire.Removed{Genesis: r.genesis, Member: r.peers[who].hello.Member})
+		r.sayRemoved(who, r.peers[who].hello.Member)
 	}
 }
 

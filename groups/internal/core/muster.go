@@ -1,6 +1,7 @@
 package core
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -37,7 +38,9 @@ func (r *Replica) callMuster(reason wire.Reason, there []id.PeerID, q *Question)
 	r.recovery.muster = m
 	r.recovery.next = r.now + standEvery
 	for _, who := range there {
-		r.send(who, &wire.Muster{Genesis: r.genesis, Round: m.round, Reason: reason, Peek: m.peek, Known: r.handed})
+		r.send(who, &wire.Muster{
+			Genesis: r.genesis, Round: m.round, Reason: reason, Peek: m.peek, Known: r.handed, Ended: slices.Sorted(maps.Keys(r.tombs)),
+		})
 	}
 	if !m.peek {
 		r.seal(m.round)
@@ -64,6 +67,12 @@ func (r *Replica) unseal(round uint64) {
 func (r *Replica) onMuster(from id.PeerID, m *wire.Muster) {
 	if r.rn == nil || m.Genesis != r.genesis || r.leaving.asked && m.Peek {
 		return
+	}
+	for _, id := range m.Ended {
+		if r.table.Get(id) != nil && id != r.self {
+			r.tombs[id] = "said farewell to another member"
+			r.leader.plan = true
+		}
 	}
 	s := r.standing(m.Round)
 	switch lost := r.provenLost(); {

@@ -138,6 +138,15 @@ func (r *Replica) keepRecord(do func()) {
 	}
 }
 
+// onceKept does something once the records that are being written are safe.
+func (r *Replica) onceKept(do func()) {
+	if n := len(r.pledges); n > 0 {
+		r.pledges = append(r.pledges, pledge{r.pledges[n-1].seq, do})
+		return
+	}
+	do()
+}
+
 // kept does what waited for the log up to seq.
 func (r *Replica) kept(seq uint64) {
 	for len(r.pledges) > 0 && r.pledges[0].seq <= seq {

@@ -96,6 +96,22 @@ func (r *reader) preference() byte {
 	return v
 }
 
+// uints reads what appendUints wrote.
+func (r *reader) uints() (list []uint64) {
+	for range r.count(1) {
+		list = append(list, r.uint())
+	}
+	return list
+}
+
+func appendUints(b []byte, list []uint64) []byte {
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	for _, v := range list {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
+}
+
 func (r *reader) items() []Item {
 	n := r.count(2)
 	if n == 0 {

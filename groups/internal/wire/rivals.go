@@ -107,8 +107,9 @@ type Muster struct {
 	Genesis Genesis
 	Round   uint64
 	Reason  Reason
-	Peek    bool   // report only
-	Known   uint64 // raft index up to which the one who asks has followed the log
+	Peek    bool     // report only
+	Known   uint64   // raft index up to which the one who asks has followed the log
+	Ended   []uint64 // members of which the one who asks knows that they will never act again
 }
 
 // Dismiss says that a muster ended without a fork, so that nobody needs to stand still for it.
@@ -226,7 +227,7 @@ func (r *reader) rival(kind byte) Message {
 	case kindReproposed:
 		return &Reproposed{Genesis: r.genesis(), Of: r.genesis(), Attempt: r.uint(), At: r.uint()}
 	case kindMuster:
-		return &Muster{Genesis: r.genesis(), Round: r.uint(), Reason: r.reason(), Peek: r.bool(), Known: r.uint()}
+		return &Muster{Genesis: r.genesis(), Round: r.uint(), Reason: r.reason(), Peek: r.bool(), Known: r.uint(), Ended: r.uints()}
 	case kindDismiss:
 		return &Dismiss{Genesis: r.genesis(), Round: r.uint()}
 	case kindStanding:
@@ -333,7 +334,8 @@ func (m *Reproposed) append(b []byte) []byte {
 
 func (m *Muster) append(b []byte) []byte {
 	b = binary.AppendUvarint(append(b, m.Genesis[:]...), m.Round)
-	return binary.AppendUvarint(appendBool(append(b, byte(m.Reason)), m.Peek), m.Known)
+	b = binary.AppendUvarint(appendBool(append(b, byte(m.Reason)), m.Peek), m.Known)
+	return appendUints(b, m.Ended)
 }
 
 func (m *Dismiss) append(b []byte) []byte {

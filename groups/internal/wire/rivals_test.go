@@ -30,7 +30,7 @@ var rivals = []Message{
 	&Verdict{Genesis: Genesis{1}, Of: Genesis{2}, Attempt: 3, Verdict: Moved, Forced: 4, Commands: 5, Into: Genesis{6}, Parents: someOrigin.Parents},
 	&Repropose{Genesis: Genesis{1}, From: Genesis{2}, Attempt: 3, At: 4, Items: []Again{{Session: 5, Number: 6, Item: Item{Count: 7, Payload: []byte("y")}}}},
 	&Reproposed{Genesis: Genesis{1}, Of: Genesis{2}, Attempt: 3, At: 4},
-	&Muster{Genesis: Genesis{1}, Round: 2, Reason: Availability, Peek: true, Known: 4},
+	&Muster{Genesis: Genesis{1}, Round: 2, Reason: Availability, Peek: true, Known: 4, Ended: []uint64{5, 6}},
 	&Dismiss{Genesis: Genesis{1}, Round: 2},
 	&Standing{Genesis: Genesis{1}, Round: 2, Member: 3, Term: 4, Last: 5, Commands: 6, Refused: true},
 	&Farewell{Genesis: Genesis{1}, Member: 2},

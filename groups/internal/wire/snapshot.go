@@ -67,10 +67,7 @@ func (r *reader) snapshot() *raftpb.Snapshot {
 // AppendConf appends an encoded configuration of voters and learners. Equal configurations have equal encodings.
 func AppendConf(b []byte, c *raftpb.ConfState) []byte {
 	for _, list := range [][]uint64{c.GetVoters(), c.GetLearners(), c.GetVotersOutgoing(), c.GetLearnersNext()} {
-		b = binary.AppendUvarint(b, uint64(len(list)))
-		for _, v := range list {
-			b = binary.AppendUvarint(b, v)
-		}
+		b = appendUints(b, list)
 	}
 	return appendBool(b, c.GetAutoLeave())
 }
@@ -88,9 +85,7 @@ func DecodeConf(b []byte) (c *raftpb.ConfState, rest []byte, err error) {
 func (r *reader) conf() *raftpb.ConfState {
 	c := new(raftpb.ConfState)
 	for _, list := range []*[]uint64{&c.Voters, &c.Learners, &c.VotersOutgoing, &c.LearnersNext} {
-		for range r.count(1) {
-			*list = append(*list, r.uint())
-		}
+		*list = r.uints()
 	}
 	auto := r.bool()
 	c.AutoLeave = &auto
