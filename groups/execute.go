@@ -62,10 +62,11 @@ func rangeOf[C, R any](c *call[C, R]) Range {
 	return Range{First: Index(c.First), Last: Index(c.First) + Index(c.Count) - 1}
 }
 
-// Query asks this member's machine. A [Weak] query answers at once from what has been applied here, also while offline. A
-// [Strong] one is linearizable; it waits through changes of leadership and fails with [ErrOffline] when no leader
-// confirmed it within the group's patience, with [ErrStuck] when this member cannot get the state of the group, or with
-// the error of ctx.
+// Query asks this member's machine. A [Weak] query answers from what has been applied here, also while offline: it waits for
+// nobody but the machine. A [Strong] one is linearizable; it waits through changes of leadership and fails with [ErrOffline]
+// when no leader confirmed it within the group's patience, or with [ErrStuck] when this member cannot get the state of the
+// group. Both wait while the machine applies commands, up to 512 at a time, or makes a snapshot, which is over at once unless
+// its methods are slow. When ctx ends meanwhile, they fail with its error.
 //
 // The machine's Query runs in the caller's goroutine, concurrently with other queries.
 func (g *Group[C, Q, R]) Query(ctx context.Context, q Q, consistency Consistency) (Result[R], error) {
@@ -79,7 +80,11 @@ func (g *Group[C, Q, R]) Query(ctx context.Context, q Q, consistency Consistency
 		if err := g.host.End(); err != nil {
 			return none, notApplied(op, err)
 		}
-		return g.machine.query(q), nil
+		res, err := g.machine.query(ctx, g.host.Over(), q)
+		if err != nil {
+			return none, g.busy(op, err)
+		}
+		return res, nil
 	case Strong:
 		for {
 			resets := g.machine.since()
@@ -88,13 +93,25 @@ func (g *Group[C, Q, R]) Query(ctx context.Context, q Q, consistency Consistency
 			}
 			// What was confirmed holds for the machine of that moment. If the member has begun anew meanwhile, in another history
 			// or as a new member, it has to ask again.
-			if res, ok := g.machine.querySince(resets, q); ok {
+			res, ok, err := g.machine.querySince(ctx, g.host.Over(), resets, q)
+			if err != nil {
+				return none, g.busy(op, err)
+			}
+			if ok {
 				return res, nil
 			}
 		}
 	default:
 		return none, notApplied(op, fmt.Errorf("unknown %v", consistency))
 	}
+}
+
+// busy is the error of a query whose wait for the machine ended with a cause.
+func (g *Group[C, Q, R]) busy(op string, cause error) error {
+	if end := g.host.End(); end != nil && errors.Is(cause, ErrClosed) {
+		cause = end
+	}
+	return g.explain(notApplied(op, cause))
 }
 
 // confirm waits until the machine has all that was acknowledged to anyone before.

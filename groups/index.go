@@ -45,8 +45,8 @@ type Batch[R any] struct {
 type Consistency uint8
 
 const (
-	// Weak reads what this member has applied, without asking anyone. It works offline too, and may lag behind other
-	// members by any amount, but never behind what this member's own handles have seen.
+	// Weak reads what this member has applied, without asking anyone; it waits only while the machine is at work. It works
+	// offline too, and may lag behind other members by any amount, but never behind what this member's own handles have seen.
 	Weak Consistency = iota
 	// Strong reads are linearizable: the answer reflects every command that was acknowledged to anyone before the query
 	// began. The member asks the leader, which confirms with a majority that it still leads (ReadIndex, section 6.4 of

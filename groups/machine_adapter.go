@@ -1,10 +1,10 @@
 package groups
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/mosaik-go/mosaik/codec"
@@ -24,7 +24,7 @@ type adapter[C, Q, R any] struct {
 	group   id.ID
 	network id.ID
 
-	mu      sync.RWMutex // held for reading by queries, for writing by Apply
+	mu      machineLock // held for reading by queries, for writing by Apply
 	machine Machine[C, Q, R]
 	batch   BatchApplier[C, R] // the machine, if it has ApplyBatch
 	index   Index              // applied
@@ -51,36 +51,40 @@ func (a *adapter[C, Q, R]) install(m Machine[C, Q, R]) {
 // Reset implements host.Machine.
 func (a *adapter[C, Q, R]) Reset() {
 	m := a.fresh()
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.mu.lock()
+	defer a.mu.unlock()
 	a.install(m)
 	a.resets.Add(1)
 }
 
-// query reads the state.
-func (a *adapter[C, Q, R]) query(q Q) Result[R] {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	return Result[R]{Value: a.machine.Query(q), Index: a.index}
+// query reads the state. It waits for what is being applied, until ctx ends or over is closed.
+func (a *adapter[C, Q, R]) query(ctx context.Context, over <-chan struct{}, q Q) (res Result[R], err error) {
+	if err := a.mu.rlock(ctx, over); err != nil {
+		return res, err
+	}
+	defer a.mu.runlock()
+	return Result[R]{Value: a.machine.Query(q), Index: a.index}, nil
 }
 
 // since returns what to give to querySince. It does not wait for a command that is being applied.
 func (a *adapter[C, Q, R]) since() (resets uint64) { return a.resets.Load() }
 
-// querySince reads the state, unless the machine has begun anew since.
-func (a *adapter[C, Q, R]) querySince(resets uint64, q Q) (res Result[R], ok bool) {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	if a.resets.Load() != resets {
-		return res, false
+// querySince is query, unless the machine has begun anew since.
+func (a *adapter[C, Q, R]) querySince(ctx context.Context, over <-chan struct{}, resets uint64, q Q) (res Result[R], ok bool, err error) {
+	if err := a.mu.rlock(ctx, over); err != nil {
+		return res, false, err
 	}
-	return Result[R]{Value: a.machine.Query(q), Index: a.index}, true
+	defer a.mu.runlock()
+	if a.resets.Load() != resets {
+		return res, false, nil
+	}
+	return Result[R]{Value: a.machine.Query(q), Index: a.index}, true, nil
 }
 
 // Apply implements host.Machine.
 func (a *adapter[C, Q, R]) Apply(items []core.Item, term uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.mu.lock()
+	defer a.mu.unlock()
 	if a.batch != nil {
 		a.applyBatches(items, term)
 		return

@@ -61,8 +61,8 @@ func (bytesView) Release() {}
 
 // View implements host.Snapshotter.
 func (a *adapter[C, Q, R]) View() (host.View, error) {
-	a.mu.Lock() // a snapshot may mark what is shared from now on
-	defer a.mu.Unlock()
+	a.mu.lock() // a snapshot may mark what is shared from now on
+	defer a.mu.unlock()
 	return a.machine.(Snapshotter).Snapshot()
 }
 
@@ -77,8 +77,8 @@ func (a *adapter[C, Q, R]) Prepare(r io.Reader) (any, error) {
 
 // Install implements host.Snapshotter.
 func (a *adapter[C, Q, R]) Install(prepared any, index core.Index) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.mu.lock()
+	defer a.mu.unlock()
 	a.install(prepared.(Machine[C, Q, R]))
 	a.index = Index(index)
 }

@@ -80,6 +80,9 @@ func (b *stateBoard) end(now time.Duration, cause error, done func()) (before *S
 // State returns the present state.
 func (g *Group) State() *State { return g.state.now.Load() }
 
+// Over returns a channel that is closed when the group is over.
+func (g *Group) Over() <-chan struct{} { return g.over }
+
 // WaitState returns the first state, starting with the present one, for which ok returns true. It fails when ctx ends,
 // when done is closed, and when the group is over.
 func (g *Group) WaitState(ctx context.Context, done <-chan struct{}, ok func(*State) bool) (*State, error) {
