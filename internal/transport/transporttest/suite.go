@@ -20,11 +20,11 @@ import (
 
 // patience bounds everything that should happen soon. It is generous: the suite also runs under the race detector on a
 // busy machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // noticeWithin is how fast the silent death of a peer must be seen with the default heartbeats (2 s, dead after 6 s).
 // The documented limit is 7 s; the rest is for a busy machine.
-const noticeWithin = 20 * time.Second
+const noticeWithin = 45 * time.Second
 
 // Opener opens a host as its package's constructor does.
 type Opener func(transport.Config) (transport.Host, error)
