@@ -62,14 +62,18 @@ var (
 // MaxCallBytes is the limit for the encoded commands of one call, which are atomic in the log.
 const MaxCallBytes = 1 << 20
 
-// PanicError is wrapped by the errors of a group that failed because its machine's Apply panicked. The panic does not
-// reach the program: the group stops on this node, its Status says why, and every call that waited fails. Since all
+// PanicError is wrapped by the errors of a group that failed because its machine panicked, usually in Apply. The panic does
+// not reach the program: the group stops on this node, its Status says why, and every call that waited fails. Since all
 // members apply the same command, all of them usually fail alike. It is found with [errors.As], has the fields
 //
-//	Value any    // what was passed to panic
-//	Stack []byte // of the goroutine that panicked, as [runtime/debug.Stack] writes it
+//	Value   any    // what was passed to panic
+//	Stack   []byte // of the goroutine that panicked, as [runtime/debug.Stack] writes it
+//	Index   uint64 // of the command; zero if it was not Apply or ApplyBatch that panicked
+//	Count   int    // 1; after a panic of ApplyBatch the number of its commands: it is one of those from Index on
+//	Command any    // the command, of the machine's command type C; a []C if Count is not 1; nil if it cannot be decoded
 //
-// and unwraps to Value if that is an error.
+// and unwraps to Value if that is an error. The commands before Index were applied. The node's log shows Index and Stack,
+// not the command.
 type PanicError = host.PanicError
 
 // callError is why a call failed: its outcome, and the cause when there is one.

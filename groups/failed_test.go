@@ -1,6 +1,13 @@
 package groups_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +16,7 @@ import (
 
 	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/groups"
+	"github.com/mosaik-go/mosaik/groups/logstore/pebble"
 	"github.com/mosaik-go/mosaik/testnet"
 )
 
@@ -53,4 +61,163 @@ func TestFailureIsSeen(t *testing.T) {
 		good.Close()
 		equal(t, "active at the end", metric(t, reg, "mosaik_groups_active"), 0)
 	})
+}
+
+// record is a log that can be read.
+type record struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.Write(p)
+}
+
+func (r *record) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(r, nil)) }
+
+// lines returns what was logged with a message.
+func (r *record) lines(t testing.TB, message string) (out []map[string]any) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for raw := range bytes.Lines(r.out.Bytes()) {
+		var line map[string]any
+		if err := json.Unmarshal(raw, &line); err != nil {
+			t.Fatal(err)
+		}
+		if line["msg"] == message {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// batchBomb is a bomb whose commands are applied in batches.
+type batchBomb struct{ bomb }
+
+func newBatchBomb() *batchBomb { return new(batchBomb) }
+
+func (b *batchBomb) ApplyBatch(ctx groups.ApplyContext, cmds, results []int64) {
+	for i, c := range cmds {
+		results[i] = b.Apply(ctx, c)
+	}
+}
+
+// A panic says at which command it was, and which that is; what came before it is applied, and counts as such.
+func TestPoisonCommandIsNamed(t *testing.T) {
+	t.Parallel()
+	batch := func(ctx context.Context, g *counterGroup) error {
+		_, err := g.ExecuteMany(ctx, 3, 13, 4)
+		return err
+	}
+	single := func(ctx context.Context, g *counterGroup) error {
+		_, err := g.Execute(ctx, 13)
+		return err
+	}
+	joinBomb := func(net *mosaik.Network) (*counterGroup, error) { return groups.Join(net, groups.RandomKey(), newBomb) }
+	for name, tc := range map[string]struct {
+		join    func(*mosaik.Network) (*counterGroup, error)
+		call    func(context.Context, *counterGroup) error
+		index   uint64
+		command any
+		text    string
+	}{
+		"one":     {joinBomb, single, 3, int64(13), "at command 3: unlucky"},
+		"of many": {joinBomb, batch, 4, int64(13), "at command 4: unlucky"},
+		"in a batch": {func(net *mosaik.Network) (*counterGroup, error) {
+			return groups.Join(net, groups.RandomKey(), newBatchBomb)
+		},
+			batch, 3, []int64{3, 13, 4}, "at one of commands 3 to 5: unlucky"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				log := new(record)
+				net := testnet.Simulated(t, 0)
+				net.Add(mosaik.WithLogger(log.logger()))
+				g, err := tc.join(net.Node(0))
+				if err != nil {
+					t.Fatal(err)
+				}
+				within(t, time.Minute, "online", g.When().Online)
+				execute(t, g, 1)
+				execute(t, g, 2)
+				err = tc.call(t.Context(), g)
+				wantError(t, err, groups.ErrOutcomeUnknown)
+				p, ok := errors.AsType[*groups.PanicError](err)
+				if !ok {
+					t.Fatal(err)
+				}
+				equal(t, "index", p.Index, tc.index)
+				if want, many := tc.command.([]int64); many {
+					got, _ := p.Command.([]int64)
+					equal(t, "commands", len(got), p.Count)
+					equal(t, "commands", len(got), len(want))
+					equal(t, "the poison", got[1], want[1])
+				} else {
+					equal(t, "count", p.Count, 1)
+					equal(t, "command", p.Command, tc.command)
+				}
+				if !strings.Contains(err.Error(), tc.text) {
+					t.Errorf("%v does not say %q", err, tc.text)
+				}
+				equal(t, "commands applied", uint64(g.Status().Committed), tc.index-1)
+				lines := log.lines(t, "the group failed on this node")
+				if len(lines) != 1 || lines[0]["index"] != float64(tc.index) || !strings.Contains(lines[0]["stack"].(string), "(*bomb).Apply") {
+					t.Errorf("log: %v", lines)
+				}
+			})
+		})
+	}
+}
+
+// A durable member fails again when it is started, at the same command, and says how far it came. With the machine mended
+// it goes on.
+func TestRestartIntoPoison(t *testing.T) {
+	t.Parallel()
+	store, err := pebble.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	net := testnet.Loopback(t, 0)
+	net.Add(mosaik.WithStorage(store))
+	defer net.Close(0)
+	key := groups.RandomKey()
+	const before = 60
+	g, err := groups.Join(net.Node(0), key, newBomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, "online", g.When().Online)
+	for range before {
+		within(t, time.Minute, "feed", func(ctx context.Context) error {
+			_, err := g.Feed(ctx, 1)
+			return err
+		})
+	}
+	_, err = g.Execute(t.Context(), 13)
+	wantError(t, err, groups.ErrOutcomeUnknown)
+	net.Close(0)
+	g, err = groups.Join(net.Restart(0), key, newBomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "failed again", func() bool { return g.Status().Failed != nil })
+	p, ok := errors.AsType[*groups.PanicError](g.Status().Failed)
+	if !ok || p.Index != before+1 || p.Command != int64(13) {
+		t.Errorf("failed with %v", g.Status().Failed)
+	}
+	equal(t, "commands applied", g.Status().Committed, before)
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mended, err := groups.Join(net.Node(0), key, newCounter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, "online", mended.When().Online)
+	equal(t, "value", query(t, mended, groups.Strong).Value, before+13)
 }

@@ -27,13 +27,20 @@ type adapter[C, Q, R any] struct {
 	mu      machineLock // held for reading by queries, for writing by Apply
 	machine Machine[C, Q, R]
 	batch   BatchApplier[C, R] // the machine, if it has ApplyBatch
-	index   Index              // applied
+	index   Index              // applied, outside of Apply
 
 	resets atomic.Uint64 // how often the machine was put back into its initial state; changes under mu
 
 	// Owned by the applier.
 	commands []C
 	results  []R
+	at       span // what Apply is at
+}
+
+// span is commands that are applied at once.
+type span struct {
+	first core.Index
+	count int
 }
 
 func newAdapter[C, Q, R any](c codec.Codec[C], fresh func() Machine[C, Q, R], first Machine[C, Q, R]) *adapter[C, Q, R] {
@@ -111,6 +118,7 @@ func (a *adapter[C, Q, R]) context(index core.Index, term uint64) ApplyContext {
 }
 
 func (a *adapter[C, Q, R]) applyOne(ctx ApplyContext, it *core.Item, own *call[C, R]) {
+	a.at = span{it.First, 1}
 	var cmd C
 	if err := a.codec.Decode(it.Payload, &cmd); err != nil {
 		reject(own, err)
@@ -123,12 +131,14 @@ func (a *adapter[C, Q, R]) applyOne(ctx ApplyContext, it *core.Item, own *call[C
 }
 
 func (a *adapter[C, Q, R]) applyMany(ctx ApplyContext, it *core.Item, own *call[C, R]) {
+	a.at = span{it.First, it.Count}
 	a.commands = a.commands[:0]
 	if err := a.decode(it); err != nil {
 		reject(own, err)
 		return
 	}
 	for i, cmd := range a.commands {
+		a.at = span{core.Index(ctx.Index), 1}
 		r := a.machine.Apply(ctx, cmd)
 		ctx.Index++
 		if own != nil {
@@ -159,6 +169,7 @@ func (a *adapter[C, Q, R]) applyBatches(items []core.Item, term uint64) {
 		if before == 0 {
 			first, begin = it.First, i
 		}
+		a.at = span{first, before + it.Count}
 		if err := a.decode(it); err != nil {
 			clear(a.commands[before:])
 			a.commands = a.commands[:before]
@@ -174,6 +185,7 @@ func (a *adapter[C, Q, R]) applyBatches(items []core.Item, term uint64) {
 
 func (a *adapter[C, Q, R]) applyBatch(items []core.Item, ctx ApplyContext) {
 	n := len(a.commands)
+	a.at = span{core.Index(ctx.Index), n}
 	if cap(a.results) < n {
 		a.results = make([]R, n)
 	}
@@ -194,6 +206,31 @@ func (a *adapter[C, Q, R]) applyBatch(items []core.Item, ctx ApplyContext) {
 	}
 	clear(results)
 	clear(a.commands)
+}
+
+// Blame implements host.Machine.
+func (a *adapter[C, Q, R]) Blame(items []core.Item) (index core.Index, count int, command any) {
+	index, count = a.at.first, a.at.count
+	defer func() { _ = recover() }() // the codec may be what panicked
+	a.commands = nil
+	var base core.Index
+	for i := range items {
+		it := &items[i]
+		if it.First+core.Index(it.Count) <= index || it.First >= index+core.Index(count) {
+			continue
+		}
+		if len(a.commands) == 0 {
+			base = it.First
+		}
+		if err := a.decode(it); err != nil {
+			return index, count, nil
+		}
+	}
+	cmds := a.commands[index-base:][:count]
+	if count == 1 {
+		return index, count, cmds[0]
+	}
+	return index, count, cmds
 }
 
 var errPayload = errors.New("the payload does not hold the commands it should")

@@ -7,14 +7,26 @@ import (
 	"github.com/mosaik-go/mosaik/groups/internal/core"
 )
 
-// PanicError says that the state machine panicked while it applied a command.
+// PanicError says that the state machine panicked. Package groups documents it.
 type PanicError struct {
-	Value any    // what was passed to panic
-	Stack []byte // of the goroutine
+	Value any
+	Stack []byte
+
+	Index   core.Index // zero: not in a command
+	Count   int
+	Command any
 }
 
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("groups: the state machine panicked: %v", e.Value)
+	at := ""
+	switch {
+	case e.Index == 0:
+	case e.Count == 1:
+		at = fmt.Sprintf(" at command %d", e.Index)
+	default:
+		at = fmt.Sprintf(" at one of commands %d to %d", e.Index, e.Index+core.Index(e.Count)-1)
+	}
+	return fmt.Sprintf("groups: the state machine panicked%s: %v", at, e.Value)
 }
 
 // Unwrap returns the value of the panic if it is an error.
@@ -89,9 +101,10 @@ func (g *Group) applyRun(run *core.Apply, epoch uint64) bool {
 		}
 		piece := items[:n]
 		items = items[n:]
-		if err := contain(func() { g.machine.Apply(piece, run.Term) }); err != nil {
-			g.fail(err)
-			return false
+		user := piece[n-1].First + core.Index(piece[n-1].Count) - 1
+		failure := contain(func() { g.machine.Apply(piece, run.Term) })
+		if failure != nil {
+			piece, commands, user = g.blame(failure, piece)
 		}
 		local := false
 		for i := range piece {
@@ -113,24 +126,14 @@ func (g *Group) applyRun(run *core.Apply, epoch uint64) bool {
 		}
 		g.mu.Unlock()
 
-		last := &piece[n-1]
-		g.progress.advance(last.First+core.Index(last.Count)-1, epoch, 0)
-		g.meter.applied(commands, g.progress.user.Load())
-		if !local {
-			continue
+		g.progress.advance(user, epoch, 0)
+		g.meter.applied(commands, user)
+		if local {
+			g.settleApplied(piece)
 		}
-		now := g.svc.now()
-		for i := range piece {
-			if piece[i].Call == nil {
-				continue
-			}
-			c := piece[i].Call.Host.(*Call)
-			g.meter.done(now - c.queued)
-			if c.Rejected != nil {
-				c.settle(0, Rejected, c.Rejected)
-			} else {
-				c.settle(piece[i].First, 0, nil)
-			}
+		if failure != nil {
+			g.fail(failure)
+			return false
 		}
 	}
 	if run.Mark != nil {
@@ -145,7 +148,40 @@ func (g *Group) applyRun(run *core.Apply, epoch uint64) bool {
 	return true
 }
 
-// contain calls the machine and turns a panic into an error.
+// settleApplied answers the calls among items that were applied.
+func (g *Group) settleApplied(items []core.Item) {
+	now := g.svc.now()
+	for i := range items {
+		if items[i].Call == nil {
+			continue
+		}
+		c := items[i].Call.Host.(*Call)
+		g.meter.done(now - c.queued)
+		if c.Rejected != nil {
+			c.settle(0, Rejected, c.Rejected)
+		} else {
+			c.settle(items[i].First, 0, nil)
+		}
+	}
+}
+
+// blame adds to the panic of the machine at which of the items' commands it was. It returns the items before that, which
+// were applied, and how many commands were, up to which index: more than those of the items if one was applied in part.
+func (g *Group) blame(failure error, items []core.Item) (before []core.Item, commands int, user core.Index) {
+	p := failure.(*PanicError)
+	p.Index, p.Count, p.Command = g.machine.Blame(items)
+	n := 0
+	for n < len(items) && items[n].First+core.Index(items[n].Count) <= p.Index {
+		commands += items[n].Count
+		n++
+	}
+	if n < len(items) && items[n].First < p.Index {
+		commands += int(p.Index - items[n].First)
+	}
+	return items[:n], commands, p.Index - 1
+}
+
+// contain calls the machine and turns a panic into a *PanicError.
 func contain(call func()) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -149,6 +149,7 @@ type sumMachine struct {
 
 	hook func(item core.Item) // before each item
 
+	at    core.Item
 	sum   uint64
 	log   []uint64 // sender and number of each item, if payloads are 16 bytes
 	reset int
@@ -161,6 +162,7 @@ func (m *sumMachine) Apply(items []core.Item, _ uint64) {
 	}
 	defer m.busy.Unlock()
 	for _, it := range items {
+		m.at = it
 		if m.hook != nil {
 			m.hook(it)
 		}
@@ -172,6 +174,10 @@ func (m *sumMachine) Apply(items []core.Item, _ uint64) {
 			*it.Call.Host.(*Call).Results.(*uint64) = m.sum
 		}
 	}
+}
+
+func (m *sumMachine) Blame([]core.Item) (core.Index, int, any) {
+	return m.at.First, m.at.Count, m.at.Payload
 }
 
 func (m *sumMachine) Reset() { m.sum, m.log = 0, nil; m.reset++ }

@@ -28,6 +28,10 @@ type Machine interface {
 	// reason why they were refused in Rejected.
 	Apply(items []core.Item, term uint64)
 
+	// Blame says at which command the last Apply, of these items, panicked: its index, and its value, nil if that cannot be
+	// read. Of commands that were applied at once it says how many, and has all of them. Those before it were applied.
+	Blame(items []core.Item) (index core.Index, count int, command any)
+
 	// Reset puts the machine back into its initial state.
 	Reset()
 }

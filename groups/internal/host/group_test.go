@@ -210,9 +210,12 @@ func TestPanicInApply(t *testing.T) {
 	close(release)
 	g.tick(0, new(bond.Round))
 	wg.Wait()
-	for i, c := range calls {
+	if calls[0].Failure != 0 || g.Applied() != 1 {
+		t.Errorf("the call before the poison: failure %d, %d commands applied", calls[0].Failure, g.Applied())
+	}
+	for i, c := range calls[1:] {
 		var p *PanicError
-		if c.Failure == 0 || !errors.As(c.Cause, &p) || p.Value != "bad command" || len(p.Stack) == 0 {
+		if c.Failure == 0 || !errors.As(c.Cause, &p) || p.Value != "bad command" || len(p.Stack) == 0 || p.Index != 2 {
 			t.Errorf("call %d: failure %d cause %v, want the panic", i, c.Failure, c.Cause)
 		}
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -121,7 +122,14 @@ func (g *Group) fail(cause error) {
 	if !g.bury(cause) {
 		return
 	}
-	g.log.Error("the group failed on this node", "err", cause)
+	attrs := []any{"err", cause}
+	if p, ok := errors.AsType[*PanicError](cause); ok {
+		if p.Index != 0 {
+			attrs = append(attrs, "index", p.Index)
+		}
+		attrs = append(attrs, "stack", string(p.Stack))
+	}
+	g.log.Error("the group failed on this node", attrs...)
 	g.svc.retire(g)
 }
 
