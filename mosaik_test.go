@@ -206,12 +206,13 @@ func TestNewDoesNotWait(t *testing.T) {
 func TestSecret(t *testing.T) {
 	t.Parallel()
 	const network = "secret"
-	a := hermit(t, network, mosaik.WithSecret("one"))
+	var log syncBuffer
+	a := hermit(t, network, mosaik.WithSecret("one"), mosaik.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	same := hermit(t, network, mosaik.WithSecret("one"))
 	other := hermit(t, network, mosaik.WithSecret("two"))
 	none := hermit(t, network)
 	ctx := context.Background()
-	sync := func(n *mosaik.Network) (err error) {
+	compare := func(n *mosaik.Network) (err error) {
 		for range 20 { // a busy machine can be too slow for a dial
 			if err = n.Discovery().SyncWith(ctx, a.Addr()); !errors.Is(err, transport.ErrUnreachable) && (err == nil || link.CodeOf(err) != link.CodeTimeout) {
 				break
@@ -219,16 +220,38 @@ func TestSecret(t *testing.T) {
 		}
 		return err
 	}
-	if err := sync(same); err != nil {
+	if err := compare(same); err != nil {
 		t.Errorf("with the same secret: %v", err)
 	}
 	for name, n := range map[string]*mosaik.Network{"another secret": other, "no secret": none} {
-		if err := sync(n); err == nil || !strings.Contains(err.Error(), "proof") {
+		if err := compare(n); err == nil || !strings.Contains(err.Error(), "proof") {
 			t.Errorf("with %s: %v", name, err)
 		}
-		if err := a.Discovery().SyncWith(ctx, n.Addr()); err == nil {
-			t.Errorf("to a node with %s: no error", name)
+		for range 5 {
+			if err := a.Discovery().SyncWith(ctx, n.Addr()); err == nil {
+				t.Errorf("to a node with %s: no error", name)
+			}
 		}
+	}
+	told := func(part string) (n int) {
+		for line := range strings.Lines(log.String()) {
+			if strings.Contains(line, part) {
+				n++
+			}
+		}
+		return n
+	}
+	for end := time.Now().Add(time.Minute); told("another network secret") < 2 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if n := told("another network secret"); n != 2 {
+		t.Errorf("warned %d times of two nodes:\n%s", n, log.String())
+	}
+	if n := told("bad network proof"); n != 2 {
+		t.Errorf("%d lines of two refused nodes:\n%s", n, log.String())
+	}
+	if note := a.Discovery().Note(); !strings.Contains(note, "2 peers of this network are refused") {
+		t.Errorf("note %q", note)
 	}
 	if n := a.Discovery().Catalog().Len(); n != 1 {
 		t.Errorf("%d peers, want the one with the same secret", n)
@@ -360,4 +383,22 @@ func TestHeartbeat(t *testing.T) {
 	waitFor(t, time.Minute, "they list each other", func() bool {
 		return quick.Discovery().Catalog().Len() == 1 && slow.Discovery().Catalog().Len() == 1
 	})
+}
+
+// syncBuffer is a log that is read while it is written.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

@@ -31,6 +31,7 @@ type conns struct {
 	mu       sync.Mutex
 	notes    map[PeerID]transport.Event
 	attempts map[PeerID]*attempt
+	refused  map[PeerID]bool // because of the network secret
 }
 
 // attempt is one to reach a peer again whose last connection ended. It says nothing any more as soon as there is news of a
@@ -48,6 +49,7 @@ func newConns() *conns {
 		notes: make(map[PeerID]transport.Event),
 
 		attempts: make(map[PeerID]*attempt),
+		refused:  make(map[PeerID]bool),
 	}
 }
 
@@ -87,6 +89,9 @@ func (c *conns) overtakeLocked(p PeerID) {
 func (c *conns) note(e transport.Event) {
 	switch e.Kind {
 	case transport.Connected, transport.Disconnected, transport.DuplicateIdentity:
+	case transport.Refused:
+		c.noteRefused(e)
+		return
 	default:
 		return
 	}
@@ -94,6 +99,10 @@ func (c *conns) note(e transport.Event) {
 	c.notes[e.Peer] = e
 	c.overtakeLocked(e.Peer)
 	c.mu.Unlock()
+	c.wake()
+}
+
+func (c *conns) wake() {
 	select {
 	case c.kick <- struct{}{}:
 	default:
@@ -117,6 +126,9 @@ func (d *Discovery) runConns() {
 		case <-d.loopCtx.Done():
 			return
 		case <-d.conns.kick:
+		}
+		for p := range d.conns.takeRefused() {
+			d.estrange(p)
 		}
 		for p, e := range d.conns.take() {
 			switch e.Kind {
@@ -149,6 +161,7 @@ func patienceFor(code link.Code) time.Duration {
 
 // connected takes note of a connection to a peer.
 func (d *Discovery) connected(p PeerID) {
+	d.estranged.forget(p)
 	if d.store.find(p) {
 		d.log.Info("peer reached again", "peer", p.Short())
 		d.hood.hurry(p)

@@ -43,13 +43,14 @@ type Discovery struct {
 	count *metrics
 	bell  *bell
 
-	own     *ownEntry
-	store   *store
-	hood    *hood
-	conduct *conduct
-	syncs   *syncs
-	conns   *conns
-	shelf   *shelf // of the registry; nil: not used
+	own       *ownEntry
+	store     *store
+	hood      *hood
+	conduct   *conduct
+	syncs     *syncs
+	conns     *conns
+	estranged *strangers
+	shelf     *shelf // of the registry; nil: not used
 
 	loopCtx   context.Context // of the loops and what they start; ends first
 	stopLoops context.CancelFunc
@@ -77,16 +78,17 @@ func Start(env Env, cfg Config) (*Discovery, error) {
 		env.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Discovery{
-		env:     env,
-		cfg:     cfg,
-		host:    env.Host,
-		self:    env.Host.ID(),
-		log:     env.Logger,
-		bell:    newBell(),
-		conns:   newConns(),
-		streams: make(map[transport.Stream]struct{}),
-		perPeer: make(map[PeerID]int),
-		ended:   make(chan struct{}),
+		env:       env,
+		cfg:       cfg,
+		host:      env.Host,
+		self:      env.Host.ID(),
+		log:       env.Logger,
+		bell:      newBell(),
+		conns:     newConns(),
+		estranged: newStrangers(),
+		streams:   make(map[transport.Stream]struct{}),
+		perPeer:   make(map[PeerID]int),
+		ended:     make(chan struct{}),
 	}
 	first, err := d.firstEntry()
 	if err != nil {

@@ -27,6 +27,9 @@ type Status struct {
 	Refused map[string]uint64
 	// RefusedBy counts what peers turned this node down for, by their close code's name.
 	RefusedBy map[string]uint64
+	// Strangers are the peers that show the id of this network and are refused, or refuse this node, because of another
+	// network secret: the first 64 of those seen within the last minutes, in that order.
+	Strangers []StrangerStatus
 	Drift     *DriftStatus     // the latest peer whose clock differs too much; nil: none
 	Duplicate *DuplicateStatus // another node with this identity; nil: none was noticed
 	Registry  RegistryStatus   // the same-host registry
@@ -67,6 +70,13 @@ type SyncStatus struct {
 	Err            error // nil: both catalogs show what the other had
 }
 
+// StrangerStatus is a peer of this network with another network secret.
+type StrangerStatus struct {
+	Peer        PeerID
+	Since, Last time.Time // of the first refusal and the latest
+	Times       int
+}
+
 // DriftStatus is a peer's clock that differs from this node's by more than is allowed. One of the two is wrong.
 type DriftStatus struct {
 	Peer  PeerID
@@ -96,6 +106,8 @@ func (d *Discovery) Status() Status {
 		Version:  c.Local().Version(),
 		Peers:    c.Len(),
 		Registry: d.shelf.status(),
+
+		Strangers: d.estranged.status(time.Now()),
 	}
 	for _, c := range d.host.Connections() {
 		out.Connections = append(out.Connections, ConnectionStatus(c))
@@ -153,6 +165,10 @@ func (s Status) String() string {
 		if !c.Known && c.Err != nil {
 			fmt.Fprintf(&b, "%s contact %s not reached after %d attempts: %v\n", c.Origin, c.Addr.ID.Short(), c.Fails, c.Err)
 		}
+	}
+	for _, x := range s.Strangers {
+		fmt.Fprintf(&b, "peer %s of this network is refused: another network secret; %d times, last at %s\n",
+			x.Peer.Short(), x.Times, x.Last.Format(time.TimeOnly))
 	}
 	if s.Drift != nil {
 		side := "behind"

@@ -60,6 +60,8 @@ type Status struct {
 	Stream   id.ID
 	Producer bool // of a producer
 	Online   bool
+	Reason   string // in words, why it is not online, so that Send waits; empty when it is
+	Note     string // in words, what else may keep others away while there is no channel, such as another network secret
 	Channels []Channel
 	Refused  []Refusal
 	Stats    Stats
@@ -67,18 +69,50 @@ type Status struct {
 
 // Status returns the state of the producer: its consumers, and who was refused lately.
 func (p *Producer[T]) Status() Status {
-	return Status{
+	s := Status{
 		Name: p.name, Stream: p.id, Producer: true, Online: p.IsOnline(),
 		Channels: p.Consumers(), Refused: refusals(p.sink.Refusals()), Stats: p.Stats(),
+	}
+	switch {
+	case p.life.Err() != nil:
+		s.Reason = "it is closed"
+	case !s.Online:
+		s.Reason = unmet(len(s.Channels), "consumers")
+		if c, at := p.sink.LastEnded(); c != nil {
+			code, detail := Channel{c}.Reason()
+			s.Reason += fmt.Sprintf("; the channel to %s ended %v ago: %v", c.Consumer.Short(), time.Since(at).Round(time.Second), code)
+			if detail != "" {
+				s.Reason += ": " + detail
+			}
+		}
+	}
+	s.note(p.svc)
+	return s
+}
+
+// unmet says that the online condition is not met.
+func unmet(n int, others string) string {
+	return fmt.Sprintf("its online condition is not met with %d %s", n, others)
+}
+
+// note fills in the note.
+func (s *Status) note(svc *engine.Service) {
+	if len(s.Channels) == 0 {
+		s.Note = svc.Note()
 	}
 }
 
 // Status returns the state of the consumer: its producers, and those that it has no subscription with.
 func (c *Consumer[T]) Status() Status {
-	return Status{
+	s := Status{
 		Name: c.name, Stream: c.id, Online: c.IsOnline(),
 		Channels: c.Producers(), Refused: refusals(c.src.Refusals()), Stats: c.Stats(),
 	}
+	if !s.Online {
+		s.Reason = unmet(len(s.Channels), "producers")
+	}
+	s.note(c.svc)
+	return s
 }
 
 // String explains the state in a few lines.
@@ -90,11 +124,14 @@ func (s Status) String() string {
 	}
 	state := "online"
 	if !s.Online {
-		state = "offline: its online condition is not met"
+		state = "offline: " + s.Reason
 	}
 	fmt.Fprintf(&b, "%s of %q (%s), %s, %d %s", what, s.Name, s.Stream.Short(), state, len(s.Channels), others)
 	if len(s.Channels) == 0 && len(s.Refused) == 0 && !s.Producer {
 		b.WriteString("; no peer that is known announces the stream")
+	}
+	if s.Note != "" {
+		fmt.Fprintf(&b, "\n  %s", s.Note)
 	}
 	fmt.Fprintf(&b, "\n  %v", s.Stats)
 	for _, c := range s.Channels {

@@ -65,6 +65,9 @@ func (g *Group) Note(s *State) string {
 		notes = append(notes, fmt.Sprintf("this member cannot write out its state for those who need it, for %v: %v",
 			(g.svc.now()-u.Since).Round(time.Second), u.Err))
 	}
+	if text := g.svc.node.Disc.Note(); text != "" {
+		notes = append(notes, text)
+	}
 	return strings.Join(notes, "; ")
 }
 

@@ -242,7 +242,7 @@ func (h *host) lost(c *conn, why *link.CloseError) {
 		h.meter.refuse(why)
 		h.emitLocked(transport.Event{Kind: transport.Refused, Peer: c.peer, Code: why.Code})
 		level := slog.LevelInfo
-		if !h.loud.Allow() {
+		if !h.newsLocked(c.peer, why.Code) {
 			level = slog.LevelDebug // strangers can make any number of these
 		}
 		log.Log(h.ctx, level, "peer refused in the hello")
@@ -250,6 +250,20 @@ func (h *host) lost(c *conn, why *link.CloseError) {
 	if why.Remote && why.Code == link.CodeSupplanted {
 		h.doubleLocked(c.peer)
 	}
+}
+
+// newsLocked reports whether a refusal is worth a line in the log: that of one peer for one cause is not again soon, nor are
+// many at once.
+func (h *host) newsLocked(p id.PeerID, code link.Code) bool {
+	key, now := told{p, code}, time.Now()
+	if last, ok := h.told[key]; ok && now.Sub(last) < tellAgain || !h.loud.Allow() {
+		return false
+	}
+	if len(h.told) >= toldMax {
+		clear(h.told)
+	}
+	h.told[key] = now
+	return true
 }
 
 // refusal reports whether a connection that ended with the code before its hello was done was refused, rather than broken

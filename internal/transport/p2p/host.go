@@ -49,8 +49,21 @@ type host struct {
 	bans     map[id.PeerID]time.Time // until
 	dials    uint64                  // connections that this side dialled, for their order
 	events   events
-	warned   time.Time // when a duplicate of this identity was last logged
+	told     map[told]time.Time // when a refusal was last logged
+	warned   time.Time          // when a duplicate of this identity was last logged
 }
+
+// told is a refusal that was logged.
+type told struct {
+	peer id.PeerID
+	code link.Code
+}
+
+// Limits of what is logged of refusals.
+const (
+	toldMax   = 256
+	tellAgain = 10 * time.Minute // of one peer for one cause
+)
 
 // New opens a host. It returns once it listens.
 func New(cfg transport.Config) (transport.Host, error) { return open(cfg, defaultTuning) }
@@ -80,6 +93,7 @@ func open(cfg transport.Config, t tuning) (*host, error) {
 		conns:        make(map[network.Conn]*conn),
 		peers:        make(map[id.PeerID]*peerState),
 		bans:         make(map[id.PeerID]time.Time),
+		told:         make(map[told]time.Time),
 	}
 	if h.meter, err = newMeter(cfg.Metrics, cfg.Network); err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)

@@ -326,6 +326,7 @@ func (o *outlet) done(code link.Code, detail string) {
 	}
 	o.sink.detach(o, o.stats())
 	o.channel.end(code, detail)
+	o.sink.lastEnded.Store(o.channel)
 	o.sink.roster.remove(o.channel)
 	o.sink.svc.freed(o)
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mosaik-go/mosaik/id"
@@ -54,7 +55,10 @@ type Sink struct {
 	epoch   uint64
 	seed    maphash.Seed
 	wake    chan struct{} // capacity one: there is something pending, or the end
+	warned  time.Time     // when a slow consumer was last told of; the goroutine's
 	done    chan struct{} // closed when the goroutine has ended
+
+	lastEnded atomic.Pointer[Channel]
 
 	mu      sync.Mutex // guards all following fields
 	pending *fan.Run
@@ -258,7 +262,7 @@ func (s *Sink) distribute(r *fan.Run) {
 	s.fan.Unlock()
 
 	for _, o := range slow {
-		o.cut(link.CodeStreamTooSlow, "the queue is full")
+		s.cutSlow(o)
 	}
 	for i, o := range full {
 		for at, lagging := next[i], true; lagging && o.awaitRoom(); {

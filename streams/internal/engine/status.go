@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"time"
 
 	"github.com/mosaik-go/mosaik/internal/link"
 )
@@ -35,6 +36,35 @@ func (s *Source) Refusals() (out []Refusal) {
 	})
 	sortRefusals(out)
 	return out
+}
+
+// Note says what keeps peers away that nobody else can tell, see discovery.
+func (s *Service) Note() string { return s.disc.Note() }
+
+// LastEnded returns the channel that ended last, and when; nil before that.
+func (s *Sink) LastEnded() (*Channel, time.Time) {
+	c := s.lastEnded.Load()
+	if c == nil {
+		return nil, time.Time{}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c, c.until
+}
+
+// cutWarnEvery is the least time between two warnings that a stream cuts consumers off that are too slow.
+const cutWarnEvery = time.Minute
+
+// cutSlow ends the subscription of a consumer whose queue is full. Only the sink's own goroutine calls it.
+func (s *Sink) cutSlow(o *outlet) {
+	o.cut(link.CodeStreamTooSlow, "the queue is full")
+	now := time.Now()
+	if !s.warned.IsZero() && now.Sub(s.warned) < cutWarnEvery {
+		return
+	}
+	s.warned = now
+	s.svc.log.Warn("a consumer was too slow and is cut off; items are not sent while the online condition is not met",
+		"stream", s.cfg.Name, "peer", o.channel.Consumer.Short(), "consumers left", s.consumers())
 }
 
 // explain says why a tie is not up.

@@ -35,7 +35,8 @@ type watcher struct {
 	format  Format
 	online  bool // as was said last
 	told    map[refusal]bool
-	failed  map[streams.PeerID]bool // contacts that were told of; true: because of the secret
+	strange map[streams.PeerID]bool // peers with another secret that were told of
+	failed  map[streams.PeerID]bool // contacts that were told of
 }
 
 type refusal struct {
@@ -46,10 +47,12 @@ type refusal struct {
 // watch tells of what changes until the function that it returns is called, which waits for the end. That a producer waits
 // for consumers at first has been told.
 func watch(j *journal, net *mosaik.Network, format Format, status func() streams.Status) (stop func()) {
-	w := &watcher{journal: j, format: format, told: make(map[refusal]bool), failed: make(map[streams.PeerID]bool)}
+	w := &watcher{journal: j, format: format, told: make(map[refusal]bool), strange: make(map[streams.PeerID]bool), failed: make(map[streams.PeerID]bool)}
 	look := func() {
 		w.look(status())
-		w.contacts(net.Discovery().Status().Contacts)
+		s := net.Discovery().Status()
+		w.strangers(s.Strangers)
+		w.contacts(s.Contacts)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -115,22 +118,33 @@ func (w *watcher) refused(r streams.Refusal, producer bool) {
 // failsQuiet is how often in a row a peer may be out of reach before that is told: it may just have ended.
 const failsQuiet = 2
 
-// contacts tells of peers that this node knows of and cannot connect to: of refusals at once, each of them once.
+// contacts tells of peers that this node knows of and cannot connect to, each of them once.
 func (w *watcher) contacts(all []discovery.ContactStatus) {
 	for _, c := range all {
 		if c.Err == nil || c.Known {
 			delete(w.failed, c.Addr.ID)
 			continue
 		}
-		secret := errors.Is(c.Err, &link.CloseError{Code: link.CodeBadProof})
-		text := fmt.Sprintf("cannot be reached: %v", c.Err)
-		if secret {
-			text = "has another network secret, or only one of the two has one: both ends need the same --secret"
+		if errors.Is(c.Err, &link.CloseError{Code: link.CodeBadProof}) {
+			continue // strangers tells
 		}
-		if was, told := w.failed[c.Addr.ID]; told && was == secret || !secret && c.Fails < failsQuiet {
+		if w.failed[c.Addr.ID] || w.strange[c.Addr.ID] || c.Fails < failsQuiet {
 			continue
 		}
-		w.failed[c.Addr.ID] = secret
-		w.journal.say("no connection: peer %s %s", c.Addr.ID.Short(), text)
+		w.failed[c.Addr.ID] = true
+		w.journal.say("no connection: peer %s cannot be reached: %v", c.Addr.ID.Short(), c.Err)
 	}
+}
+
+// strangers tells of peers with another network secret, each of them once.
+func (w *watcher) strangers(all []discovery.StrangerStatus) {
+	now := make(map[streams.PeerID]bool, len(all))
+	for _, s := range all {
+		now[s.Peer] = true
+		if !w.strange[s.Peer] {
+			w.journal.say("no connection: peer %s has another network secret, or only one of the two has one: "+
+				"both ends need the same --secret", s.Peer.Short())
+		}
+	}
+	w.strange = now
 }
