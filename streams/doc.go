@@ -13,7 +13,9 @@
 //   - Nothing is dropped in silence. Items are numbered; where some are missing the consumer is told how many and why, see
 //     [OnGap], and the producer counts them for each consumer, see [Channel].
 //   - A slow consumer never slows other consumers, other streams or anything else on its connection. What happens to its
-//     items is the producer's choice, see [OnLag]. Only [Block] makes the producer wait for it.
+//     items is the producer's choice, see [OnLag]. The producer waits for it under [Block]. Under [Disconnect], the default,
+//     it is cut off and comes back after a pause; if it was the only one, the default online condition is not met meanwhile,
+//     and [Producer.Send] waits. Where Send must not wait use [DropOldest] or [DropNewest], or OnlineWhen(AtLeast(0)).
 //   - Everything is bounded: see [BufferSize].
 //
 // And what is not: [Producer.Send] returns when the item is queued, not when anybody has received it. What is sent while a

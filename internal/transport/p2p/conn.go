@@ -255,7 +255,7 @@ func (h *host) lost(c *conn, why *link.CloseError) {
 // newsLocked reports whether a refusal is worth a line in the log: that of one peer for one cause is not again soon, nor are
 // many at once.
 func (h *host) newsLocked(p id.PeerID, code link.Code) bool {
-	key, now := told{p, code}, time.Now()
+	key, now := grudge{p, code}, time.Now()
 	if last, ok := h.told[key]; ok && now.Sub(last) < tellAgain || !h.loud.Allow() {
 		return false
 	}

@@ -49,12 +49,12 @@ type host struct {
 	bans     map[id.PeerID]time.Time // until
 	dials    uint64                  // connections that this side dialled, for their order
 	events   events
-	told     map[told]time.Time // when a refusal was last logged
+	told     map[grudge]time.Time // when a refusal was last logged
 	warned   time.Time          // when a duplicate of this identity was last logged
 }
 
-// told is a refusal that was logged.
-type told struct {
+// grudge is a refusal that was logged.
+type grudge struct {
 	peer id.PeerID
 	code link.Code
 }
@@ -93,7 +93,7 @@ func open(cfg transport.Config, t tuning) (*host, error) {
 		conns:        make(map[network.Conn]*conn),
 		peers:        make(map[id.PeerID]*peerState),
 		bans:         make(map[id.PeerID]time.Time),
-		told:         make(map[told]time.Time),
+		told:         make(map[grudge]time.Time),
 	}
 	if h.meter, err = newMeter(cfg.Metrics, cfg.Network); err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)
