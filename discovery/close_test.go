@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mosaik-go/mosaik/id"
+	"github.com/mosaik-go/mosaik/internal/link"
 )
 
 // discovery: depart/graceful_departure
@@ -179,6 +180,34 @@ func TestKill(t *testing.T) {
 		}
 		if err := nodes[0].AddTags("x"); !errors.Is(err, ErrClosed) {
 			t.Errorf("after Kill: %v", err)
+		}
+	})
+}
+
+// Who asks a node that is just closing is told that it shuts down, which is no refusal and no warning.
+func TestAskingANodeThatCloses(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		nodes := w.nodes(2, nodeOptions{})
+		time.Sleep(time.Second)
+		closed := make(chan struct{})
+		go func() {
+			nodes[1].Close(context.Background())
+			close(closed)
+		}()
+		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-closed:
+			t.Fatal("it has closed already")
+		default:
+		}
+		err := nodes[0].SyncWith(context.Background(), nodes[1].host.Addr())
+		if !errors.Is(err, &link.CloseError{Code: link.CodeShutdown}) {
+			t.Errorf("asking it ends with %v", err)
+		}
+		<-closed
+		time.Sleep(time.Minute)
+		if s := nodes[0].Status(); nodes[0].log.has("refused by a peer") || len(s.RefusedBy) > 0 {
+			t.Errorf("taken for a refusal: %v", s.RefusedBy)
 		}
 	})
 }

@@ -223,10 +223,10 @@ func (d *Discovery) Kill() {
 	d.closeErr = ErrClosed
 }
 
-// stopBeginning ends all loops and refuses new streams. Those that run go on.
+// stopBeginning ends all loops and refuses new streams, as those of a node that goes. Those that run go on.
 func (d *Discovery) stopBeginning() {
-	d.host.Handle(protocolGossip, nil)
-	d.host.Handle(protocolSync, nil)
+	d.host.Handle(protocolGossip, transport.Refuse)
+	d.host.Handle(protocolSync, transport.Refuse)
 	d.stopLoops()
 	d.loops.Wait()
 }

@@ -43,6 +43,10 @@ type Stream interface {
 	Transport() string // "tcp", "quic" or "sim"
 }
 
+// Refuse is a handler that turns streams away with [link.CodeShutdown]. A part of a node that closes leaves it behind: others
+// may not have heard yet that the node goes, and are not to take it for one that does not know the protocol.
+func Refuse(s Stream) { s.Abort(link.CodeShutdown) }
+
 // Host is a node's end of the network. All methods are safe for concurrent use.
 type Host interface {
 	// ID returns the node's own identity.

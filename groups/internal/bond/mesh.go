@@ -177,7 +177,7 @@ func (m *Mesh) shut(flush bool) {
 	}
 	m.mu.Unlock()
 	m.cancel()
-	m.env.Host.Handle(Protocol, nil)
+	m.env.Host.Handle(Protocol, transport.Refuse)
 	var wg sync.WaitGroup
 	for _, t := range trunks {
 		wg.Go(func() { t.shut(flush) })

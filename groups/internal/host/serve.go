@@ -48,7 +48,7 @@ func (b *bulkServer) close() {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	b.svc.node.Host.Handle(snap.Protocol, nil)
+	b.svc.node.Host.Handle(snap.Protocol, transport.Refuse)
 	b.cancel()
 	b.wg.Wait()
 }

@@ -50,7 +50,7 @@ type host struct {
 	dials    uint64                  // connections that this side dialled, for their order
 	events   events
 	told     map[grudge]time.Time // when a refusal was last logged
-	warned   time.Time          // when a duplicate of this identity was last logged
+	warned   time.Time            // when a duplicate of this identity was last logged
 }
 
 // grudge is a refusal that was logged.

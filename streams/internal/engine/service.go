@@ -396,7 +396,7 @@ func (s *Service) trunks() []*trunk {
 }
 
 func (s *Service) end(sources []*Source) {
-	s.host.Handle(wire.Protocol, nil)
+	s.host.Handle(wire.Protocol, transport.Refuse)
 	s.cancel()
 	<-s.looped
 	s.wg.Wait()
