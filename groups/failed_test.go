@@ -221,3 +221,41 @@ func TestRestartIntoPoison(t *testing.T) {
 	within(t, time.Minute, "online", mended.When().Online)
 	equal(t, "value", query(t, mended, groups.Strong).Value, before+13)
 }
+
+// Whoever leaves a group that has failed is told that it did not happen, and the log stays: it may be the only one.
+func TestLeaveAfterFailure(t *testing.T) {
+	t.Parallel()
+	store, err := pebble.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	net := testnet.Loopback(t, 0)
+	net.Add(mosaik.WithStorage(store))
+	defer net.Close(0)
+	key := groups.RandomKey()
+	g, err := groups.Join(net.Node(0), key, newBomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, "online", g.When().Online)
+	execute(t, g, 4)
+	_, err = g.Execute(t.Context(), 13)
+	wantError(t, err, groups.ErrOutcomeUnknown)
+	err = g.Leave(t.Context())
+	if p, ok := errors.AsType[*groups.PanicError](err); !ok || p.Index != 2 || !strings.Contains(err.Error(), "not left, the log is kept") {
+		t.Fatalf("leave: %v", err)
+	}
+	mended, err := groups.Join(net.Node(0), key, newCounter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, "online", mended.When().Online)
+	equal(t, "value", query(t, mended, groups.Strong).Value, 17)
+	if err := mended.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	empty := join(t, net.Node(0), key)
+	within(t, time.Minute, "online", empty.When().Online)
+	equal(t, "value after a Leave that happened", query(t, empty, groups.Strong).Value, 0)
+}

@@ -262,7 +262,11 @@ func (g *Group[C, Q, R]) Close() error {
 
 // Leave takes the node out of the group for all of its handles, which fail with [ErrClosed] from then on, and closes this
 // one. It returns an error if the others did not acknowledge the departure before ctx ended; this node has left all the
-// same, and the others will remove it as unreachable. What a durable store holds of the group is deleted. A method of the
+// same, and the others will remove it as unreachable. What a durable store holds of the group is deleted.
+//
+// A group that has failed on this node cannot tell the others that it leaves. Leave then does what Close does, and returns an
+// error that wraps the one of Status().Failed: a durable log stays, and with it the membership, until the group is joined
+// again and left, or the others give the member up. A method of the
 // machine that is just running is waited for until ctx ends and a second longer; then the error wraps [ErrMachineBusy].
 func (g *Group[C, Q, R]) Leave(ctx context.Context) error {
 	err := g.service.Leave(ctx, g.host)

@@ -46,6 +46,9 @@ func (g *Group) depart(ctx context.Context, keep bool) error {
 	select {
 	case <-g.left:
 	case <-g.over:
+		if !keep && !has(g.left) {
+			return g.notLeft()
+		}
 	case <-ctx.Done():
 		err := context.Cause(ctx)
 		if keep {
@@ -56,6 +59,22 @@ func (g *Group) depart(ctx context.Context, keep bool) error {
 		return fmt.Errorf("groups: leave %s: not acknowledged: %w", g.cfg.ID.Short(), err)
 	}
 	return nil
+}
+
+// errNotLeft is wrapped by the error of a Leave that came after the group had ended on this node.
+var errNotLeft = errors.New("the group failed on this node, so that nobody could be told")
+
+// notLeft says why a group that is over has not been left.
+func (g *Group) notLeft() error {
+	cause := g.End()
+	if cause == ErrClosed {
+		return nil
+	}
+	what := "not acknowledged"
+	if g.cfg.Engine.Durable {
+		what = "not left, the log is kept"
+	}
+	return fmt.Errorf("groups: leave %s: %s: %w: %w", g.cfg.ID.Short(), what, errNotLeft, cause)
 }
 
 // stopGrace is how long a group that is over waits for a command that is just being applied, and for whatever else of the

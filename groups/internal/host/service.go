@@ -302,8 +302,9 @@ func (s *Service) Release(g *Group) error {
 	return nil
 }
 
-// Leave departs from the group for all handles, and forgets a durable log. It returns an error if the departure was not acknowledged before ctx
-// ended; the node has left all the same.
+// Leave departs from the group for all handles, and forgets a durable log. It returns an error if the departure was not
+// acknowledged before ctx ended; the node has left all the same. A group that has failed is only closed: its log may be
+// the only one that holds what was acknowledged, and nobody was told, so that stays and an error says it.
 func (s *Service) Leave(ctx context.Context, g *Group) error {
 	s.mu.Lock()
 	m := s.groups[g.cfg.ID]
@@ -331,6 +332,7 @@ func (s *Service) Leave(ctx context.Context, g *Group) error {
 func (s *Service) leave(ctx context.Context, m *membership, keep bool) error {
 	g := m.group
 	err := g.depart(ctx, keep)
+	keep = keep || errors.Is(err, errNotLeft)
 	ended := g.stop(ctx) // before the bonds end, so that the others hear that this member is gone for good
 	s.withdraw(g)
 	release := func() {
