@@ -194,6 +194,11 @@ func TestDivergingImagesAreReported(t *testing.T) {
 	// Those differ that do not write as the leader does, whoever that was.
 	told := func(i int) bool { return len(reports[i]()) > 0 }
 	eventually(t, "reports", func() bool { return told(0) || told(1) && told(2) })
+	for i, g := range gs {
+		eventually(t, "a note on those that have reported, and on no other", func() bool {
+			return strings.Contains(g.Status().Note, "may not be that of the group: the state after") == told(i)
+		})
+	}
 }
 
 // What fails is tried again: views, and restores.

@@ -277,6 +277,7 @@ func (g *Group) decide(runs []core.Apply) {
 			g.images.holdFirst(in.Saved)
 		} else if in != nil && g.fetch != nil && g.fetch.order.ID == in.Fetch {
 			o.fetched, g.fetch = g.fetch, nil
+			g.agrees()
 		}
 		g.decided = append(g.decided, o)
 	}
@@ -294,6 +295,7 @@ func (g *Group) begin(keep *KeptState) {
 	g.box.reads = append(g.box.reads, reads...)
 	g.mu.Unlock()
 	g.decided = append(g.decided, order{reset: true, keep: keep, epoch: g.epoch})
+	g.agrees()
 	g.log.Info("this member begins again with an empty machine, in another history or as a new member")
 }
 
@@ -302,8 +304,16 @@ func (g *Group) diverged(d core.Divergence) {
 	text := fmt.Sprintf("the state after %d commands is written out as %s here and as %s by the leader: "+
 		"the machine is not deterministic, or does not write equal states as equal bytes", d.Index, d.Root.Short(), d.Agreed.Short())
 	g.meter.diverged.Inc()
+	g.state.change(func(s *State) { s.Differs = text })
 	g.events.emit(Event{Kind: StateDiverged, Reason: text})
 	g.log.Error("state diverged", "reason", text)
+}
+
+// agrees notes that the state is replaced by one that nobody has found to differ.
+func (g *Group) agrees() {
+	if g.State().Differs != "" {
+		g.state.change(func(s *State) { s.Differs = "" })
+	}
 }
 
 // finish ends a call of which the engine has nothing more to say and the applier knows nothing.

@@ -20,6 +20,7 @@ type State struct {
 	Refused   string     // why the group's validators refuse this node's own entry, empty while they do not
 	Stuck     *Stuck     // nil unless the member cannot get the state of the group
 	Unwritten *Unwritten // nil unless it cannot write out its own
+	Differs   string     // how what it wrote out differs from what the group agreed on, empty if it does not
 
 	next chan struct{} // closed when another state replaces this one
 }

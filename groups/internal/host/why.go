@@ -58,6 +58,9 @@ func (g *Group) Note(s *State) string {
 	if text := g.orphans(); text != "" {
 		notes = append(notes, text)
 	}
+	if s.Differs != "" {
+		notes = append(notes, "this member's state may not be that of the group: "+s.Differs)
+	}
 	if s.Refused != "" && s.Online {
 		notes = append(notes, s.unwelcome())
 	}
