@@ -58,6 +58,7 @@ type Service struct {
 	bulk *bulkServer
 
 	crew       crew
+	ctx        context.Context // ends with the ticker
 	stopTicker context.CancelFunc
 	wg         sync.WaitGroup // ticker and retirements
 
@@ -102,7 +103,7 @@ func Start(n *node.Node) (*Service, error) {
 	})
 	s.bulk = startBulkServer(s)
 	ctx, cancel := context.WithCancel(context.Background())
-	s.stopTicker = cancel
+	s.ctx, s.stopTicker = ctx, cancel
 	s.wg.Go(func() { s.tick(ctx) })
 	return s, nil
 }
@@ -213,7 +214,10 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 	if err := cfg.Storage.Claim(s.node.ID()); err != nil {
 		return nil, nil, fmt.Errorf("groups: open the log of %s: %w", cfg.ID.Short(), err)
 	}
-	fresh, others := s.stores.join(cfg.Storage, cfg.ID)
+	first, fresh, others := s.stores.join(cfg.Storage, cfg.ID)
+	if first {
+		s.watchStore(cfg.Storage)
+	}
 	notify := new(relay)
 	log, err := cfg.Storage.Open(cfg.ID, notify.persisted)
 	if err != nil {
@@ -268,6 +272,15 @@ func (s *Service) open(cfg GroupConfig, build func() (Machine, any)) (g *Group, 
 	g.cfg.Bond.Sink = g
 	g.cfg.Bond.Traffic = g.meter.traffic()
 	return g, owner, nil
+}
+
+// watchStore has those told of that a store holds and nobody joins.
+func (s *Service) watchStore(store logstore.Store) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closing {
+		s.wg.Go(func() { s.tellOrphans(s.ctx, store) })
+	}
 }
 
 func random() uint64 {
