@@ -131,7 +131,7 @@ func (g *Group[C, Q, R]) confirm(ctx context.Context, op string) error {
 	}
 }
 
-// explain adds to an error why the group is offline, if it is.
+// explain adds to an error why the group is offline, if it is, or that the machine is slow.
 func (g *Group[C, Q, R]) explain(err error) error {
 	e, ok := err.(*callError)
 	if !ok {
@@ -142,6 +142,8 @@ func (g *Group[C, Q, R]) explain(err error) error {
 	}
 	if s := g.host.State(); !s.Online && s.Ended == nil && s.Reason != "" {
 		e.note = g.host.Why(s)
+	} else {
+		e.note = g.host.Slow(s)
 	}
 	return e
 }

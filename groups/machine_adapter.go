@@ -31,6 +31,8 @@ type adapter[C, Q, R any] struct {
 
 	resets atomic.Uint64 // how often the machine was put back into its initial state; changes under mu
 
+	doing host.Doing
+
 	// Owned by the applier.
 	commands []C
 	results  []R
@@ -54,6 +56,9 @@ func (a *adapter[C, Q, R]) install(m Machine[C, Q, R]) {
 	a.batch, _ = any(m).(BatchApplier[C, R])
 	a.index = 0
 }
+
+// Doing implements host.Observed.
+func (a *adapter[C, Q, R]) Doing() *host.Doing { return &a.doing }
 
 // Reset implements host.Machine.
 func (a *adapter[C, Q, R]) Reset() {
@@ -90,6 +95,8 @@ func (a *adapter[C, Q, R]) querySince(ctx context.Context, over <-chan struct{},
 
 // Apply implements host.Machine.
 func (a *adapter[C, Q, R]) Apply(items []core.Item, term uint64) {
+	a.doing.Set(host.Yielding, items[0].First)
+	defer a.doing.Done()
 	a.mu.lock()
 	defer a.mu.unlock()
 	if a.batch != nil {
@@ -124,6 +131,7 @@ func (a *adapter[C, Q, R]) applyOne(ctx ApplyContext, it *core.Item, own *call[C
 		reject(own, err)
 		return
 	}
+	a.doing.Set(host.Applying, it.First)
 	r := a.machine.Apply(ctx, cmd)
 	if own != nil {
 		own.value = r
@@ -139,6 +147,7 @@ func (a *adapter[C, Q, R]) applyMany(ctx ApplyContext, it *core.Item, own *call[
 	}
 	for i, cmd := range a.commands {
 		a.at = span{core.Index(ctx.Index), 1}
+		a.doing.Set(host.Applying, core.Index(ctx.Index))
 		r := a.machine.Apply(ctx, cmd)
 		ctx.Index++
 		if own != nil {
@@ -190,6 +199,7 @@ func (a *adapter[C, Q, R]) applyBatch(items []core.Item, ctx ApplyContext) {
 		a.results = make([]R, n)
 	}
 	results := a.results[:n]
+	a.doing.Set(host.Batching, core.Index(ctx.Index))
 	a.batch.ApplyBatch(ctx, a.commands, results)
 	at := 0
 	for i := range items {

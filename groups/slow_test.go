@@ -3,6 +3,8 @@ package groups_test
 import (
 	"context"
 	"errors"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,4 +113,42 @@ func TestQueryWaitsNoLongerThanGroup(t *testing.T) {
 	wantError(t, <-done, groups.ErrClosed)
 	wantError(t, <-closed, groups.ErrMachineBusy)
 	close(s.gate)
+}
+
+// A machine that hangs in Apply, or is kept from it by a query, is named by the status and by the errors of those who wait,
+// until it goes on.
+func TestSlowMachineIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, want string
+		hang       func(context.Context, *slowGroup)
+	}{
+		{"apply", "the state machine has been applying command 1 for ", func(ctx context.Context, g *slowGroup) { g.Execute(ctx, -1) }},
+		{"query", "queries of the state machine have held up command 1 for ", func(ctx context.Context, g *slowGroup) { g.Query(ctx, true, groups.Weak) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			g, s := joinSlow(t, quick)
+			if note := g.Status().Note; note != "" {
+				t.Errorf("at first: %s", note)
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() { tc.hang(t.Context(), g) })
+			<-s.entered
+			wg.Go(func() { g.Execute(t.Context(), 1) })
+			eventually(t, "a note", func() bool { return strings.Contains(g.Status().Note, tc.want) })
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			_, err := g.Execute(ctx, 1)
+			if wantError(t, err, context.DeadlineExceeded); !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("execute: %v", err)
+			}
+			if err := g.When().Committed().Reaches(ctx, 100); !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("wait: %v", err)
+			}
+			close(s.gate)
+			wg.Wait()
+			eventually(t, "the note being gone", func() bool { return g.Status().Note == "" })
+		})
+	}
 }

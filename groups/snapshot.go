@@ -63,6 +63,8 @@ func (bytesView) Release() {}
 func (a *adapter[C, Q, R]) View() (host.View, error) {
 	a.mu.lock() // a snapshot may mark what is shared from now on
 	defer a.mu.unlock()
+	a.doing.Set(host.Viewing, core.Index(a.index))
+	defer a.doing.Done()
 	return a.machine.(Snapshotter).Snapshot()
 }
 

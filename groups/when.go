@@ -36,6 +36,9 @@ func (w *When) wait(ctx context.Context, what string, ok func(*host.State) bool)
 
 // failed is the error of a wait that ended in a state.
 func (w *When) failed(what string, err error, s *host.State) error {
+	if s != nil && s.Online && len(s.Slow) > 0 {
+		return fmt.Errorf("groups: wait until %s: %w (%s)", what, err, w.host.Slow(s))
+	}
 	if errors.Is(err, ErrClosed) || s == nil || s.Ended != nil || s.Online {
 		return fmt.Errorf("groups: wait until %s: %w", what, err)
 	}

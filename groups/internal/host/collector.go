@@ -86,6 +86,7 @@ func newCollector(part *metric.Part) *collector {
 	add(true, "log_bytes", "Bytes of the entries in the log.", func(m *groupMetrics) *number { return &m.logBytes })
 	add(true, "quorum_lost", "1 while there is no majority of voters.", func(m *groupMetrics) *number { return &m.quorumLost })
 	add(true, "stuck", "1 while this member cannot get the state of the group.", func(m *groupMetrics) *number { return &m.stuck })
+	add(true, "machine_slow_seconds", "For how long the present call of the state machine has lasted, 0 unless that is longer than 5 s.", func(m *groupMetrics) *number { return &m.slow })
 	add(true, "own_ticket_refused", "1 while the validators of the group refuse this node's own ticket.", func(m *groupMetrics) *number { return &m.unwelcome })
 	add(false, "bonds_messages_sent", "Group messages sent.", func(m *groupMetrics) *number { return &m.sent })
 	add(false, "bonds_messages_received", "Group messages received.", func(m *groupMetrics) *number { return &m.received })

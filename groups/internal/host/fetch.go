@@ -26,7 +26,8 @@ type fetch struct {
 	done   chan answer // from the streams
 	asks   map[id.PeerID]chan snap.Request
 	wg     sync.WaitGroup
-	free   sync.Pool // *[]byte of chunks
+	free   sync.Pool  // *[]byte of chunks
+	given  core.Index // chunks that the machine was given; of the pump
 
 	// Set before the engine is told that it is over; read by the loop after that.
 	prepared any
@@ -207,7 +208,10 @@ func (f *fetch) restore(s Snapshotter) (feed chan []byte, restored chan error) {
 		} else {
 			w.Close()
 		}
-		if failed := <-read; failed != nil {
+		f.g.reading.Set(Restoring, f.given) // until it has read the last one
+		failed := <-read
+		f.g.reading.Done()
+		if failed != nil {
 			err = failed
 		}
 		restored <- err
@@ -222,7 +226,7 @@ func (f *fetch) pump(feed <-chan []byte, w io.Writer) error {
 	store := f.g.images.store
 	if !store.Lasting() {
 		for chunk := range feed {
-			if _, err := w.Write(chunk); err != nil {
+			if err := f.give(w, chunk); err != nil {
 				return err
 			}
 			f.free.Put(&chunk)
@@ -238,7 +242,7 @@ func (f *fetch) pump(feed <-chan []byte, w io.Writer) error {
 		if _, err := image.Write(chunk); err != nil {
 			return err
 		}
-		if _, err := w.Write(chunk); err != nil {
+		if err := f.give(w, chunk); err != nil {
 			return err
 		}
 		f.free.Put(&chunk)
@@ -247,6 +251,15 @@ func (f *fetch) pump(feed <-chan []byte, w io.Writer) error {
 		return err
 	}
 	return image.Commit(f.raw)
+}
+
+// give hands a chunk to the machine.
+func (f *fetch) give(w io.Writer, chunk []byte) error {
+	f.given++
+	f.g.reading.Set(Restoring, f.given)
+	defer f.g.reading.Done()
+	_, err := w.Write(chunk)
+	return err
 }
 
 // fed says what is wrong if not everything was fed when the feed ended.

@@ -55,6 +55,7 @@ type Group struct {
 	events   eventHub
 
 	images   images
+	reading  Doing           // of Restore
 	bulk     context.Context // of the writing of images, and of fetching
 	stopBulk context.CancelFunc
 
@@ -101,6 +102,7 @@ type Group struct {
 	decided  []order    // of the last flush, not yet in queue
 	fetch    *fetch     // under way, or waiting to be installed
 	lack     lack
+	watches  [2]slowWatch // the machine's, and of reading
 }
 
 // order is something for the applier to do: put the machine back to its beginning, or apply a run.
@@ -138,6 +140,10 @@ func newGroup(svc *Service, cfg GroupConfig, engine core.Engine, machine Machine
 	}
 	g.asLoop, g.asApplier = g.workAsLoop, g.workAsApplier
 	g.room.L = &g.mu
+	g.watches[0].of, g.watches[1].of = new(Doing), &g.reading
+	if m, ok := machine.(Observed); ok {
+		g.watches[0].of = m.Doing()
+	}
 	g.images.store = store
 	g.bulk, g.stopBulk = context.WithCancel(context.Background())
 	g.state.init()

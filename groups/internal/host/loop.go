@@ -133,6 +133,7 @@ func (g *Group) step(box *mailbox, applied uint64, rest *core.Rest) {
 	}
 	if box.tick {
 		g.watchLack(now)
+		g.watchMachine(now)
 		e.Tick(now)
 	}
 	if box.retire {

@@ -65,6 +65,7 @@ type groupMetrics struct {
 	stateSent, stateReceived                 number
 	diverged, merges, forks, untaken, stuck  number
 	unwelcome, broken                        number
+	slow                                     number // seconds
 
 	calls     [len(outcomes)]number
 	latency   histogram
@@ -117,7 +118,7 @@ func (m *groupMetrics) failed(f core.Failure) {
 
 // end shows that the group is over, for a cause other than ErrClosed because it failed.
 func (m *groupMetrics) end(cause error) {
-	for _, n := range []*number{&m.online, &m.bonds, &m.quorumLost, &m.stuck, &m.unwelcome} {
+	for _, n := range []*number{&m.online, &m.bonds, &m.quorumLost, &m.stuck, &m.unwelcome, &m.slow} {
 		n.Set(0)
 	}
 	m.broken.Set(oneIf(cause != ErrClosed))

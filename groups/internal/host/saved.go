@@ -74,6 +74,8 @@ func (g *Group) readSaved(in *core.Install) error {
 	}
 	var prepared any
 	var err error
+	g.reading.Set(Remembering, in.User)
+	defer g.reading.Done()
 	p := contain(func() {
 		prepared, err = s.Prepare(io.NewSectionReader(im.data, 0, im.data.Size()))
 		if err == nil {

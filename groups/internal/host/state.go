@@ -21,6 +21,7 @@ type State struct {
 	Stuck     *Stuck     // nil unless the member cannot get the state of the group
 	Unwritten *Unwritten // nil unless it cannot write out its own
 	Differs   string     // how what it wrote out differs from what the group agreed on, empty if it does not
+	Slow      []Slow     // calls of the machine that have lasted for long
 
 	next chan struct{} // closed when another state replaces this one
 }
@@ -72,7 +73,7 @@ func (b *stateBoard) end(now time.Duration, cause error, done func()) (before *S
 		s.Reason = cause.Error()
 		s.Bonds = nil
 		s.Ended = cause
-		s.Stuck, s.Unwritten = nil, nil
+		s.Stuck, s.Unwritten, s.Slow = nil, nil, nil
 		done()
 	})
 	return before

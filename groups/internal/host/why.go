@@ -26,6 +26,9 @@ func (g *Group) Why(s *State) string {
 	if s.Refused != "" {
 		b.WriteString("; " + s.unwelcome())
 	}
+	if text := g.Slow(s); text != "" {
+		b.WriteString("; " + text)
+	}
 	refused := g.Refusals()
 	for i, r := range refused {
 		if i == whyMost {
@@ -60,6 +63,9 @@ func (g *Group) Note(s *State) string {
 	}
 	if s.Differs != "" {
 		notes = append(notes, "this member's state may not be that of the group: "+s.Differs)
+	}
+	if text := g.Slow(s); text != "" && s.Online {
+		notes = append(notes, text)
 	}
 	if s.Refused != "" && s.Online {
 		notes = append(notes, s.unwelcome())
