@@ -136,6 +136,8 @@ func WithConsensus(c Consensus) Option {
 }
 
 // WithPreference says how much this member wants to lead. The default is [Normal]. Members of one group may differ.
+// A durable member that comes back keeps the one with which it joined; Status and the log say so if it was started with
+// another. [Group.Leave] and join again to change it.
 func WithPreference(p Preference) Option {
 	return func(o *options) error {
 		if p > Observer {

@@ -204,6 +204,9 @@ func (g *Group) Events(ctx context.Context, done <-chan struct{}) iter.Seq[Event
 
 // report tells what changed between two states.
 func (g *Group) report(before, after *State) {
+	if text := g.unheeded(after); text != "" && g.unheeded(before) == "" {
+		g.log.Warn(text)
+	}
 	if before.Leader != after.Leader {
 		g.events.emit(Event{Kind: LeaderChanged, Peer: after.Leader})
 		if after.Leader.IsZero() {

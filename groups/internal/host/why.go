@@ -74,10 +74,28 @@ func (g *Group) Note(s *State) string {
 		notes = append(notes, fmt.Sprintf("this member cannot write out its state for those who need it, for %v: %v",
 			(g.svc.now()-u.Since).Round(time.Second), u.Err))
 	}
+	if text := g.unheeded(s); text != "" {
+		notes = append(notes, text)
+	}
 	if text := g.svc.node.Disc.Note(); text != "" {
 		notes = append(notes, text)
 	}
 	return strings.Join(notes, "; ")
+}
+
+var preferences = map[core.Preference]string{core.Normal: "Normal", core.Reluctant: "Reluctant", core.Observer: "Observer"}
+
+// unheeded says in words that the group has another preference of this member than it was started with: a durable member
+// keeps the one with which it joined.
+func (g *Group) unheeded(s *State) string {
+	want := g.cfg.Engine.Preference
+	for _, m := range s.Members {
+		if m.Peer == g.svc.node.ID() && m.ID == s.Member && m.Preference != want {
+			return fmt.Sprintf("this member was started with the preference %s, and the group has it with %s since it joined: "+
+				"Leave, and join again, to change that", preferences[want], preferences[m.Preference])
+		}
+	}
+	return ""
 }
 
 // unwelcome says in words that the group's validators refuse this node itself.

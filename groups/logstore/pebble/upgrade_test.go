@@ -193,3 +193,18 @@ func TestPoisonCommand(t *testing.T) {
 		t.Fatalf("the mended machine has %q, %v", res.Value, err)
 	}
 }
+
+// A durable member that is started with another preference keeps the one with which it joined, which is said.
+func TestChangedPreferenceIsNoticed(t *testing.T) {
+	t.Parallel()
+	tm := newTeam(t, 1)
+	tm.online(0)
+	opts := tm.opts
+	tm.net.Close(0)
+	tm.opts = append(opts[:len(opts):len(opts)], groups.WithPreference(groups.Reluctant))
+	g := tm.restart(0)
+	tm.online(0)
+	if s := g.Status(); !strings.Contains(s.Note, "started with the preference Reluctant, and the group has it with Normal") {
+		t.Errorf("the note is %q", s.Note)
+	}
+}
