@@ -420,6 +420,24 @@ func TestMaxConsumers(t *testing.T) {
 	})
 }
 
+// A consumer that was refused says so all the time, also while it asks again.
+func TestRefusalStaysInTheStatus(t *testing.T) {
+	world(t, nodes(3), func(t *testing.T, net *testnet.Sim) {
+		p := produce[msg](t, net.Node(0), streams.MaxConsumers(1))
+		consume[msg](t, net.Node(1))
+		within(t, 3*time.Second, "the first", subscribed(p.When()))
+		net.SetLinks(testnet.Link{Delay: 100 * time.Millisecond})
+		second := consume[msg](t, net.Node(2), fast)
+		refused := func() bool { return refusedWith(second.Status().Refused, streams.NoCapacity) }
+		net.WaitFor("the refusal of the second", refused)
+		for range 500 {
+			if time.Sleep(7 * time.Millisecond); !refused() {
+				t.Fatalf("the status does not say so any more:\n%v", second.Status())
+			}
+		}
+	})
+}
+
 // Ends that mean different things by a stream refuse each other, and say so on both sides.
 func TestSchemaMismatch(t *testing.T) {
 	world(t, nodes(3), func(t *testing.T, net *testnet.Sim) {

@@ -72,7 +72,7 @@ func (t *tie) explain(u *upstream) Refusal {
 	switch {
 	case t.denied != "":
 		return Refusal{Peer: t.peer, Code: link.CodeStreamNotAllowed, Detail: t.denied}
-	case t.state == tieAsking:
+	case t.state == tieAsking && t.attempts.failures == 0: // while it is asked again, it is known why not last time
 		return Refusal{Peer: t.peer, Detail: "waiting for the producer's answer", Remote: true, Since: t.asked}
 	case t.attempts.failures > 0:
 		return t.attempts.last
