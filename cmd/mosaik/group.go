@@ -106,6 +106,8 @@ func printStored(out io.Writer, g *groups.StoredGroup) {
 	}
 	if g.Why != "" {
 		fmt.Fprintf(out, "  recovery   not possible or not needed: %s\n", g.Why)
+	} else {
+		fmt.Fprintf(out, "  recovery   possible: %v\n", g.Plan)
 	}
 }
 
