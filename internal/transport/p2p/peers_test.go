@@ -93,7 +93,15 @@ func TestSimultaneousDials(t *testing.T) {
 		time.Sleep(2*duplicateGrace + 500*time.Millisecond)
 		for _, p := range pairs {
 			x, y := p.hosts[0], p.hosts[1]
-			eventually(t, "one connection is left", func() bool { return usable(x, y.ID()) == 1 && usable(y, x.ID()) == 1 })
+			for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+				here, there := usable(x, y.ID()), usable(y, x.ID())
+				if here == 1 && there == 1 {
+					break
+				}
+				if time.Since(start) > patience {
+					t.Fatalf("the sides list %d and %d connections, want one; they saw %v and %v", here, there, p.seen[0].all(), p.seen[1].all())
+				}
+			}
 			for i, other := range []*host{y, x} {
 				if e, ok := p.seen[i].find(transport.Disconnected, other.ID(), 0); ok {
 					t.Errorf("a side was disconnected: %v", e.Code)

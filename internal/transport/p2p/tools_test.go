@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -155,6 +156,13 @@ func watch(t *testing.T, h transport.Host) *watched {
 		w.events = append(w.events, timedEvent{e, time.Now()})
 	}))
 	return w
+}
+
+// all returns what came so far.
+func (w *watched) all() []timedEvent {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.events)
 }
 
 // find returns the first event of the kind about the peer; code zero matches any.
