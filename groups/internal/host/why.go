@@ -92,7 +92,7 @@ func (g *Group) unheeded(s *State) string {
 	for _, m := range s.Members {
 		if m.Peer == g.svc.node.ID() && m.ID == s.Member && m.Preference != want {
 			return fmt.Sprintf("this member was started with the preference %s, and the group has it with %s since it joined: "+
-				"Leave, and join again, to change that", preferences[want], preferences[m.Preference])
+				"Leave, and join again, to change that (the state is with the others; a sole member would lose it)", preferences[want], preferences[m.Preference])
 		}
 	}
 	return ""
