@@ -259,3 +259,38 @@ func TestLeaveAfterFailure(t *testing.T) {
 	within(t, time.Minute, "online", empty.When().Online)
 	equal(t, "value after a Leave that happened", query(t, empty, groups.Strong).Value, 0)
 }
+
+// The other members are told that the group failed on a node which runs on, and by that why there is no majority.
+func TestOthersHearOfFailure(t *testing.T) {
+	simulated(t, 2, func(t *testing.T, net *testnet.Sim) {
+		key := groups.RandomKey()
+		bad, err := groups.Join(net.Node(0), key, newBomb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good := join(t, net.Node(1), key)
+		within(t, time.Minute, "online", bad.When().Online)
+		within(t, time.Minute, "online", good.When().Online)
+		settled(t, []*counterGroup{bad, good})
+		events := good.Events(t.Context())
+		_, err = bad.Execute(t.Context(), 13)
+		wantError(t, err, groups.ErrOutcomeUnknown)
+		time.Sleep(5 * time.Minute)
+		const why = "the group failed on that node"
+		st := good.Status()
+		if len(st.Missing) != 1 || st.Missing[0].Why != why || !strings.Contains(st.Reason, why) {
+			t.Errorf("missing %v, reason %q", st.Missing, st.Reason)
+		}
+		good.Close()
+		downs := 0
+		for ev := range events {
+			if ev.Kind == groups.PeerRefused {
+				t.Errorf("refused: %v", ev)
+			}
+			if ev.Kind == groups.BondDown && ev.Reason == why {
+				downs++
+			}
+		}
+		equal(t, "bonds that ended for that", downs, 1)
+	})
+}

@@ -46,6 +46,7 @@ const (
 	CodeGroupTimeout          Code = 30408
 	CodeGroupAlreadyBonded    Code = 30429
 	CodeGroupSchemaMismatch   Code = 30409
+	CodeGroupFailed           Code = 30410
 )
 
 var codeNames = map[Code]string{
@@ -78,6 +79,7 @@ var codeNames = map[Code]string{
 	CodeGroupTimeout:          "group: timeout",
 	CodeGroupAlreadyBonded:    "group: already bonded",
 	CodeGroupSchemaMismatch:   "group: schema mismatch",
+	CodeGroupFailed:           "group: failed",
 }
 
 // String returns the code's name, or its number when it has none.

@@ -145,6 +145,9 @@ func (m *Mesh) onClose(t *trunk, f closeFrame) {
 func (m *Mesh) holdAgainstLocked(l *local, who id.PeerID, r Refusal) {
 	m.quiet = false
 	now := time.Now()
+	if old := l.refused[who]; old != nil && old.Code == link.CodeGroupFailed && r.Code == link.CodeGroupNotFound {
+		r = old.Refusal // which says why
+	}
 	held := remember(l.refused[who], who, r, now)
 	l.refused[who] = held
 	if held.report(now) {

@@ -124,7 +124,12 @@ func (m *Mesh) Add(l Local) {
 }
 
 // Remove ends the bonds of a group and forgets it. Its sink is told nothing of that.
-func (m *Mesh) Remove(group id.ID) {
+func (m *Mesh) Remove(group id.ID) { m.remove(group, link.CodeShutdown, "the group was left") }
+
+// Fail is Remove for a group that has failed on this node, and tells the peers so.
+func (m *Mesh) Fail(group id.ID) { m.remove(group, link.CodeGroupFailed, "the group failed") }
+
+func (m *Mesh) remove(group id.ID, code link.Code, reason string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.locals[group] == nil {
@@ -136,9 +141,9 @@ func (m *Mesh) Remove(group id.ID) {
 			delete(t.waiting, group)
 			if b := t.bonds[group]; b != nil {
 				b.isUp.Store(false)
-				b.reason = "the group was left"
+				b.reason = reason
 				t.setLocked(group, nil)
-				t.control(&closeFrame{group: group, code: link.CodeShutdown})
+				t.control(&closeFrame{group: group, code: code})
 			}
 		}
 	}
@@ -293,10 +298,20 @@ func (m *Mesh) dueLocked(now time.Time, list bool) map[id.PeerID]bool {
 				due[who] = true
 			}
 		}
-		quiet = quiet && len(l.refused) == 0 && l.Authorize == nil // which judges anew as time passes
+		quiet = quiet && !l.tries() && l.Authorize == nil // which judges anew as time passes
 	}
 	m.quiet = quiet && len(due) == 0
 	return due
+}
+
+// tries reports whether a peer was refused with whom a bond may be tried again. Those where the group failed are not listed.
+func (l *local) tries() bool {
+	for who, r := range l.refused {
+		if _, listed := l.listed[who]; listed || r.Code != link.CodeGroupFailed {
+			return true
+		}
+	}
+	return false
 }
 
 // listLocked takes over from the catalog who says to be in the group. A changed entry clears what was held against its
@@ -309,7 +324,11 @@ func (m *Mesh) listLocked(l *local) {
 		e := &fresh[i]
 		listed[e.Peer] = e
 		order = append(order, e.Peer)
-		if old, known := l.listed[e.Peer]; known && old.Revision != e.Revision {
+		old, known := l.listed[e.Peer]
+		if r := l.refused[e.Peer]; !known && r != nil && r.Code == link.CodeGroupFailed {
+			delete(l.refused, e.Peer) // it is in the group again
+		}
+		if known && old.Revision != e.Revision {
 			if r := l.refused[e.Peer]; r != nil {
 				r.Retry = time.Time{}
 			}
@@ -327,8 +346,9 @@ func (m *Mesh) listLocked(l *local) {
 	if l.order == nil || !slices.Equal(order, l.order) {
 		l.order = order
 		l.Sink.Listed(order)
-		for who := range l.refused {
-			if _, still := listed[who]; !still {
+		for who, r := range l.refused {
+			// That the group failed there explains why the peer is not listed.
+			if _, still := listed[who]; !still && r.Code != link.CodeGroupFailed {
 				delete(l.refused, who)
 			}
 		}

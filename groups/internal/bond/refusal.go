@@ -22,6 +22,9 @@ func (r Refusal) String() string {
 	if r.Remote {
 		who = "refused by the peer"
 	}
+	if r.Code == link.CodeGroupFailed && r.Remote {
+		return "the group failed on that node"
+	}
 	if r.Reason == "" {
 		return fmt.Sprintf("%s: %v", who, r.Code)
 	}
@@ -47,7 +50,7 @@ const reportEvery = time.Second
 // is not, nor is one that says that a peer comes or goes.
 func (r *PeerRefusal) report(now time.Time) bool {
 	switch r.Code {
-	case link.CodeShutdown, link.CodeGroupNotFound, link.CodeUnknownPeer:
+	case link.CodeShutdown, link.CodeGroupNotFound, link.CodeUnknownPeer, link.CodeGroupFailed:
 		return false
 	}
 	what := r.Code.Label()
@@ -64,7 +67,7 @@ type patience struct{ first, most time.Duration }
 // patienceFor says how long to wait: short for what a moment may change, long for what somebody has to repair.
 func patienceFor(code link.Code) patience {
 	switch code {
-	case link.CodeGroupNotFound, link.CodeShutdown, link.CodeUnknownPeer:
+	case link.CodeGroupNotFound, link.CodeShutdown, link.CodeUnknownPeer, link.CodeGroupFailed:
 		return patience{500 * time.Millisecond, time.Minute}
 	case link.CodeGroupTimeout:
 		return patience{time.Second, time.Minute}

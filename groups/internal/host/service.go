@@ -347,7 +347,7 @@ func (s *Service) leave(ctx context.Context, m *membership, keep bool) error {
 	err := g.depart(ctx, keep)
 	keep = keep || errors.Is(err, errNotLeft)
 	ended := g.stop(ctx) // before the bonds end, so that the others hear that this member is gone for good
-	s.withdraw(g)
+	s.withdraw(g, s.mesh.Remove)
 	release := func() {
 		if !keep {
 			g.forgetLog()
@@ -386,11 +386,11 @@ func (s *Service) linger(m *membership, ended <-chan struct{}, release func()) {
 }
 
 // withdraw ends the bonds of a group and takes it off the peer entry.
-func (s *Service) withdraw(g *Group) {
+func (s *Service) withdraw(g *Group, end func(id.ID)) {
 	if err := s.node.Disc.RemoveGroups(g.cfg.ID); err != nil {
 		s.log.Warn("cannot withdraw a group from the peer entry", "group", g.cfg.ID.Short(), "err", err)
 	}
-	s.mesh.Remove(g.cfg.ID)
+	end(g.cfg.ID)
 }
 
 func (s *Service) forget(m *membership) {
@@ -413,7 +413,7 @@ func (s *Service) retire(g *Group) {
 	if s.closing {
 		return
 	}
-	s.wg.Go(func() { s.withdraw(g) })
+	s.wg.Go(func() { s.withdraw(g, s.mesh.Fail) })
 }
 
 // Close departs from all groups, or stops those with a durable log, within ctx and waits for everything the service
@@ -436,7 +436,8 @@ func (s *Service) Close(ctx context.Context) error {
 				<-m.gone
 				return
 			}
-			if err := s.leave(ctx, m, m.group.cfg.Engine.Durable); err != nil {
+			err := s.leave(ctx, m, m.group.cfg.Engine.Durable)
+			if err != nil && (!errors.Is(err, errNotLeft) || errors.Is(err, ErrMachineBusy)) { // nobody asked to leave
 				mu.Lock()
 				errs = append(errs, err)
 				mu.Unlock()
