@@ -68,15 +68,26 @@ func makeKey(path string) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // readable by the owner alone
 	if err != nil {
-		return err
+		return notMade(path, err)
 	}
 	defer os.Remove(f.Name())
 	err = pem.Encode(f, &pem.Block{Type: keyBlock, Bytes: der})
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+		return notMade(path, err)
 	}
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		return notMade(path, err)
 	}
 	return nil
+}
+
+// notMade says why a key file was not made. The name of the temporary file, which nobody knows, is left out.
+func notMade(path string, err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		err = e.Err
+	}
+	return fmt.Errorf("make %s: %w", path, err)
 }

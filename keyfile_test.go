@@ -1,8 +1,11 @@
 package mosaik_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -51,5 +54,18 @@ func TestKeyFile(t *testing.T) {
 	}
 	if _, err := mosaik.New(t.Context(), "key files", mosaik.WithKeyFile(filepath.Join(path, "below a file"))); err == nil {
 		t.Error("a key was made where none can be")
+	}
+}
+
+// Who names a file that cannot be made reads the name that he gave.
+func TestKeyFileThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "nowhere", "node.key")
+	_, err := mosaik.New(t.Context(), "key files", mosaik.WithKeyFile(path), mosaik.WithoutRegistry())
+	if err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), ".key-") {
+		t.Errorf("got %v", err)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v does not wrap its cause", err)
 	}
 }
