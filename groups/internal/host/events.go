@@ -221,7 +221,11 @@ func (g *Group) report(before, after *State) {
 			kind = WentOnline
 		}
 		g.events.emit(Event{Kind: kind, Reason: after.Reason})
-		g.log.Info(kind.String(), "index", after.Committed, "reason", after.Reason)
+		if after.Online {
+			g.log.Info(kind.String(), "index", after.Committed)
+		} else {
+			g.log.Info(kind.String(), "index", after.Committed, "reason", after.Reason)
+		}
 	}
 	old := make(map[core.MemberID]core.Member, len(before.Members))
 	for _, m := range before.Members {
