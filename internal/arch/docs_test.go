@@ -127,7 +127,7 @@ var (
 	testName = regexp.MustCompile(`\b(?:Test|Benchmark|Fuzz)[A-Z]\w*`)
 
 	link    = regexp.MustCompile(`\]\(([^)]+)\)`)
-	fenced  = regexp.MustCompile("(?s)\n```.*?\n```")
+	fenced  = regexp.MustCompile("(?s)\n *```.*?\n *```")
 	inline  = regexp.MustCompile("`[^`\n]*`")
 	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
 	noWord  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)

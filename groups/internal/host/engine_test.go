@@ -187,11 +187,12 @@ func newTestGroup(t testing.TB, e *lineEngine, m *sumMachine, cfg GroupConfig) *
 	t.Helper()
 	e.t, m.t = t, t
 	svc := &Service{
-		log:     slog.New(slog.DiscardHandler),
-		metrics: testMetrics(t, nil, "test"),
-		start:   time.Now().Add(-time.Second),
-		groups:  make(map[id.ID]*membership),
-		closing: true, // so that a failed group is not withdrawn from a mesh that is not there
+		log:       slog.New(slog.DiscardHandler),
+		metrics:   testMetrics(t, nil, "test"),
+		start:     time.Now().Add(-time.Second),
+		groups:    make(map[id.ID]*membership),
+		strangers: func() string { return "" },
+		closing:   true, // so that a failed group is not withdrawn from a mesh that is not there
 	}
 	cfg.ID = id.Of("group")
 	if cfg.MaxCalls == 0 {

@@ -55,6 +55,8 @@ type Service struct {
 	metrics *metrics
 	start   time.Time
 
+	strangers func() string // in words, which peers of the network are refused because of its secret
+
 	bulk *bulkServer
 
 	crew       crew
@@ -93,6 +95,8 @@ func Start(n *node.Node) (*Service, error) {
 		metrics: count,
 		start:   time.Now().Add(-time.Second), // so that no reading is zero, which means never
 		groups:  make(map[id.ID]*membership),
+
+		strangers: n.Disc.Note,
 	}
 	s.mesh = bond.Start(bond.Env{
 		Host:      n.Host,

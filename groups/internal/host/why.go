@@ -77,7 +77,7 @@ func (g *Group) Note(s *State) string {
 	if text := g.unheeded(s); text != "" {
 		notes = append(notes, text)
 	}
-	if text := g.svc.node.Disc.Note(); text != "" {
+	if text := g.svc.strangers(); text != "" {
 		notes = append(notes, text)
 	}
 	return strings.Join(notes, "; ")
@@ -90,7 +90,7 @@ var preferences = map[core.Preference]string{core.Normal: "Normal", core.Relucta
 func (g *Group) unheeded(s *State) string {
 	want := g.cfg.Engine.Preference
 	for _, m := range s.Members {
-		if m.Peer == g.svc.node.ID() && m.ID == s.Member && m.Preference != want {
+		if m.ID == s.Member && m.Preference != want {
 			return fmt.Sprintf("this member was started with the preference %s, and the group has it with %s since it joined: "+
 				"Leave, and join again, to change that (the state is with the others; a sole member would lose it)", preferences[want], preferences[m.Preference])
 		}
