@@ -200,10 +200,15 @@ func (r *Replica) askToJoin() {
 		return
 	}
 	var best *wire.Hello
+	home := r.successor(r.home)
 	for _, who := range r.bonded() {
 		h := r.peers[who].hello
 		if h == nil || h.Genesis.IsZero() || h.Leader.IsZero() || r.isGone(h.Genesis) || !r.bondedWith(h.Leader) {
 			continue
+		}
+		if h.Genesis == home { // which knows the session of the calls that it took over
+			best = h
+			break
 		}
 		if best == nil || best.Frozen && !h.Frozen || best.Frozen == h.Frozen && keyOf(h).Beats(keyOf(best)) {
 			best = h
@@ -238,6 +243,7 @@ func (r *Replica) onAccept(from id.PeerID, m *wire.Accept) {
 	if h := r.peers[from].hello; h == nil || h.Genesis != m.Origin.Genesis {
 		return // not something this peer said it was part of
 	}
+	r.home = wire.Genesis{}
 	r.start(m.Origin)
 	r.announce()
 }

@@ -82,8 +82,21 @@ func (r *Replica) moveTo(x wire.Gone, final bool) {
 		r.failSent()
 		k.restart(r.newID())
 	}
+	r.home = x.Into
 	r.announce()
 	r.askToJoin()
+}
+
+// successor returns the history that one is part of now, as far as this member knows.
+func (r *Replica) successor(g wire.Genesis) wire.Genesis {
+	for range goneMost {
+		i := slices.IndexFunc(r.gone, func(x wire.Gone) bool { return x.From == g && x.Round == 0 })
+		if i < 0 {
+			break
+		}
+		g = r.gone[i].Into
+	}
+	return g
 }
 
 // surface hands out the commands of this history that no other one has taken in, as far as the log has them. If it was cut,

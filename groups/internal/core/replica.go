@@ -71,7 +71,8 @@ type Replica struct {
 
 	role       raft.StateType
 	term       uint64
-	lead       uint64 // member id, zero if unknown
+	lead       uint64       // member id, zero if unknown
+	home       wire.Genesis // that the last history became part of, while this member is in none
 	leadAt     time.Duration
 	heardLead  time.Duration     // last message from the leader
 	soft       bool              // the leader, or its term, changed and that was not followed up
