@@ -164,6 +164,7 @@ func TestPoisonCommandIsNamed(t *testing.T) {
 					t.Errorf("%v does not say %q", err, tc.text)
 				}
 				equal(t, "commands applied", uint64(g.Status().Committed), tc.index-1)
+				synctest.Wait() // the call ends first
 				lines := log.lines(t, "the group failed on this node")
 				if len(lines) != 1 || lines[0]["index"] != float64(tc.index) || !strings.Contains(lines[0]["stack"].(string), "(*bomb).Apply") {
 					t.Errorf("log: %v", lines)
