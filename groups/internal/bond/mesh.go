@@ -347,8 +347,8 @@ func (m *Mesh) listLocked(l *local) {
 		l.order = order
 		l.Sink.Listed(order)
 		for who, r := range l.refused {
-			// That the group failed there explains why the peer is not listed.
-			if _, still := listed[who]; !still && r.Code != link.CodeGroupFailed {
+			// That the group failed there explains why the peer is not listed. A few such are enough.
+			if _, still := listed[who]; !still && (r.Code != link.CodeGroupFailed || len(l.refused) > failedMost) {
 				delete(l.refused, who)
 			}
 		}

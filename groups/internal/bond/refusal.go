@@ -88,6 +88,9 @@ func (p patience) delay(n int) time.Duration {
 	return d*3/4 + rand.N(d/2+1)
 }
 
+// failedMost bounds the peers that are remembered because the group failed there, though they are not listed any more.
+const failedMost = 64
+
 // remember notes a refusal after those before it, which may be nil.
 func remember(before *PeerRefusal, peer id.PeerID, r Refusal, now time.Time) *PeerRefusal {
 	next := &PeerRefusal{Refusal: r, Peer: peer, Since: now, Tries: 1}
