@@ -1,13 +1,9 @@
 package groups_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,37 +57,6 @@ func TestFailureIsSeen(t *testing.T) {
 		good.Close()
 		equal(t, "active at the end", metric(t, reg, "mosaik_groups_active"), 0)
 	})
-}
-
-// record is a log that can be read.
-type record struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.out.Write(p)
-}
-
-func (r *record) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(r, nil)) }
-
-// lines returns what was logged with a message.
-func (r *record) lines(t testing.TB, message string) (out []map[string]any) {
-	t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for raw := range bytes.Lines(r.out.Bytes()) {
-		var line map[string]any
-		if err := json.Unmarshal(raw, &line); err != nil {
-			t.Fatal(err)
-		}
-		if line["msg"] == message {
-			out = append(out, line)
-		}
-	}
-	return out
 }
 
 // batchBomb is a bomb whose commands are applied in batches.
@@ -174,19 +139,24 @@ func TestPoisonCommandIsNamed(t *testing.T) {
 	}
 }
 
-// A durable member fails again when it is started, at the same command, and says how far it came. With the machine mended
-// it goes on.
-func TestRestartIntoPoison(t *testing.T) {
-	t.Parallel()
+// durable returns a network with one node, which has a store.
+func durable(t *testing.T) *testnet.Net {
+	t.Helper()
 	store, err := pebble.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	t.Cleanup(func() { store.Close() })
 	net := testnet.Loopback(t, 0)
 	net.Add(mosaik.WithStorage(store))
-	defer net.Close(0)
-	key := groups.RandomKey()
+	return net
+}
+
+// A durable member fails again when it is started, at the same command, and says how far it came. With the machine mended
+// it goes on.
+func TestRestartIntoPoison(t *testing.T) {
+	t.Parallel()
+	net, key := durable(t), groups.RandomKey()
 	const before = 60
 	g, err := groups.Join(net.Node(0), key, newBomb)
 	if err != nil {
@@ -226,15 +196,7 @@ func TestRestartIntoPoison(t *testing.T) {
 // Whoever leaves a group that has failed is told that it did not happen, and the log stays: it may be the only one.
 func TestLeaveAfterFailure(t *testing.T) {
 	t.Parallel()
-	store, err := pebble.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	net := testnet.Loopback(t, 0)
-	net.Add(mosaik.WithStorage(store))
-	defer net.Close(0)
-	key := groups.RandomKey()
+	net, key := durable(t), groups.RandomKey()
 	g, err := groups.Join(net.Node(0), key, newBomb)
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,7 @@
 package groups_test
 
 import (
-	"bytes"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,47 +12,15 @@ import (
 	"github.com/mosaik-go/mosaik/testnet"
 )
 
-// logBuffer is a log that tests read.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-// count returns how many lines have all parts.
-func (l *logBuffer) count(parts ...string) (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-lines:
-	for line := range strings.Lines(l.buf.String()) {
-		for _, p := range parts {
-			if !strings.Contains(line, p) {
-				continue lines
-			}
-		}
-		n++
-	}
-	return n
-}
-
-func (l *logBuffer) logger() mosaik.Option {
-	return mosaik.WithLogger(slog.New(slog.NewTextHandler(l, nil)))
-}
-
 // Nodes of one network name with different secrets found groups of their own. Both say why, once in the log, and in the
 // status of groups and streams as long as the other is there.
 func TestOtherSecretIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		net := testnet.Simulated(t, 0)
-		var logs [2]logBuffer
-		net.Add(mosaik.WithSecret("aaa"), logs[0].logger())
-		net.Add(mosaik.WithSecret("bbb"), logs[1].logger(), mosaik.WithBootstrap(net.Node(0).Addr()))
+		var logs [2]record
+		net.Add(mosaik.WithSecret("aaa"), mosaik.WithLogger(logs[0].logger()))
+		net.Add(mosaik.WithSecret("bbb"), mosaik.WithLogger(logs[1].logger()), mosaik.WithBootstrap(net.Node(0).Addr()))
 		var gs [2]*counterGroup
 		var feeds [2]*streams.Consumer[int]
 		for i := range gs {
@@ -79,7 +44,7 @@ func TestOtherSecretIsTold(t *testing.T) {
 			if s := net.Node(i).Discovery().Status(); len(s.Strangers) != 1 || s.Strangers[0].Peer != net.Node(1-i).ID() {
 				t.Errorf("discovery on node %d: %v", i, s)
 			}
-			if n := logs[i].count("level=WARN", "another network secret", net.Node(1-i).ID().Short()); n < 1 || n > 2 {
+			if n := logs[i].count(`"level":"WARN"`, "another network secret", net.Node(1-i).ID().Short()); n < 1 || n > 2 {
 				t.Errorf("node %d warned %d times in 15 minutes, want at the beginning and perhaps again", i, n)
 			}
 		}

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mosaik-go/mosaik"
 	"github.com/mosaik-go/mosaik/groups"
 	"github.com/mosaik-go/mosaik/id"
 	"github.com/mosaik-go/mosaik/testnet"
@@ -45,8 +48,13 @@ type slowGroup = groups.Group[int64, bool, int64]
 // joinSlow returns the only member of a group whose machine is a slowpoke.
 func joinSlow(t *testing.T, opts ...groups.Option) (*slowGroup, *slowpoke) {
 	t.Helper()
+	return joinSlowOn(t, testnet.Loopback(t, 1), opts...)
+}
+
+func joinSlowOn(t *testing.T, net *testnet.Net, opts ...groups.Option) (*slowGroup, *slowpoke) {
+	t.Helper()
 	s := &slowpoke{entered: make(chan struct{}, 16), gate: make(chan struct{})}
-	g, err := groups.Join(testnet.Loopback(t, 1).Node(0), groups.RandomKey(), func() *slowpoke { return s }, opts...)
+	g, err := groups.Join(net.Node(0), groups.RandomKey(), func() *slowpoke { return s }, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +136,10 @@ func TestSlowMachineIsNamed(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			g, s := joinSlow(t, quick)
+			log, reg := new(record), prometheus.NewRegistry()
+			net := testnet.Loopback(t, 0)
+			net.Add(mosaik.WithLogger(log.logger()), mosaik.WithMetrics(reg))
+			g, s := joinSlowOn(t, net, quick)
 			if note := g.Status().Note; note != "" {
 				t.Errorf("at first: %s", note)
 			}
@@ -137,6 +148,12 @@ func TestSlowMachineIsNamed(t *testing.T) {
 			<-s.entered
 			wg.Go(func() { g.Execute(t.Context(), 1) })
 			eventually(t, "a note", func() bool { return strings.Contains(g.Status().Note, tc.want) })
+			if seconds := metric(t, reg, "mosaik_groups_machine_slow_seconds"); seconds < 5 {
+				t.Errorf("the metric says %v s", seconds)
+			}
+			if n := log.count(`"level":"WARN"`, "the state machine is slow", strings.TrimSuffix(tc.want, " for ")); n != 1 {
+				t.Errorf("%d warnings", n)
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 			defer cancel()
 			_, err := g.Execute(ctx, 1)
@@ -149,6 +166,7 @@ func TestSlowMachineIsNamed(t *testing.T) {
 			close(s.gate)
 			wg.Wait()
 			eventually(t, "the note being gone", func() bool { return g.Status().Note == "" })
+			equal(t, "metric at the end", metric(t, reg, "mosaik_groups_machine_slow_seconds"), 0)
 		})
 	}
 }

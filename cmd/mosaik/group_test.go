@@ -106,7 +106,7 @@ func TestRecoverDirectory(t *testing.T) {
 		return text
 	}
 	first := list()
-	mustContain(t, first, before.Group.String(), "history    "+before.Genesis, "5 commands", "commands   postcard/1 i64", net.Node(0).ID().String()+" (voter, durable)")
+	mustContain(t, first, before.Group.String(), "history    "+before.Genesis, "5 commands", "commands   postcard/1 i64", "recovery   possible: recovery of history", net.Node(0).ID().String()+" (voter, durable)")
 	if _, err := run(t, "group", "recover", dirs[2], "nothing"); err == nil {
 		t.Error("a group that is not there was recovered")
 	}

@@ -16,7 +16,8 @@ var (
 	// ErrCorrupt reports that what the store holds is damaged: bytes that do not match their checksum, or a log with
 	// something missing in its middle. What else was acknowledged may be missing too, so a member must not go on
 	// with such a log; see docs/durability.md for what to do.
-	ErrCorrupt = errors.New("logstore: the store is corrupt; if a majority of each group is there without it, move its directory away and start with an empty one: the members on it then get everything from the others")
+	ErrCorrupt = errors.New("logstore: the store is corrupt; if a majority of each group is there without it, move its " +
+		"directory away and start with an empty one: the members on it then get everything from the others")
 
 	// ErrLocked reports that another process, or another store in this one, has the directory open.
 	ErrLocked = errors.New("logstore: the store is in use")
